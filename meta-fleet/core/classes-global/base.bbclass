@@ -7,6 +7,7 @@
 inherit sstate
 inherit sandbox
 inherit sanity
+inherit package
 
 die() {
     bbfatal_log "$*"

@@ -5,7 +5,7 @@
 #   NATIVE_SET = "toolchain"        the set of [native.sets] in seeds.toml
 #   NATIVE_LINKS = "sh:dash …"      links in /usr/bin that maintainer scripts would have made (name:target)
 
-inherit allarch
+inherit allarch nopackages
 
 INHIBIT_DEFAULT_DEPS = "1"
 NATIVE_LINKS ?= ""
