@@ -12,6 +12,9 @@ do_package[file-checksums] += "${FLEET_CORE}/lib/fleetbuild/tree.py:True"
 PACKAGE_RDEPENDS = "${@' '.join(sorted(bb.utils.explode_deps(d.getVar('RDEPENDS:' + d.getVar('PN')) or '')))}"
 PACKAGE_USERS ?= ""
 addtask package after do_install before do_build
+python do_package_setscene() {
+    sstate_setscene(d)
+}
 addtask do_package_setscene
 python do_package() {
     import json
