@@ -79,6 +79,7 @@ do_rootfs[depends] = "native-imagetools:do_populate_sysroot"
 do_rootfs[recrdeptask] = "do_package"
 do_rootfs[file-checksums] += "${@' '.join('%s/%s.toml:True' % (d.getVar('ROOTFS_TABLES'), t) for t in ('drop', 'users', 'permissions', 'links'))} ${IMAGE_LIBRARY}"
 do_rootfs[cleandirs] = "${IMAGE_TREE}"
+do_rootfs[vardeps] += "FLEET_BUILD_ID"
 addtask rootfs after do_rootfs_base
 python do_rootfs() {
     import json, tarfile, tomllib
@@ -104,7 +105,9 @@ python do_rootfs() {
             bb.utils.copyfile(str(path), str(licences / path.name))
         rootfs.drop(tree, tables / 'drop.toml')
         owned = {component.name: rootfs.add_component(tree, component) for component in plan.components}
-        rootfs.links(tree, tomllib.loads((tables / 'links.toml').read_text())['links'])
+        links = tomllib.loads((tables / 'links.toml').read_text())
+        rootfs.links(tree, links['links'])
+        rootfs.applets(tree, links['busybox']['applets'].split())
         wanted = [name for component in plan.components for name in component.users]
         numbers = rootfs.make_users(tree, users.load(tables / 'users.toml'), wanted)
         rootfs.byte_compile(sysroot, work, tree, compiled)
@@ -126,22 +129,7 @@ python do_rootfs() {
     (work / 'rootfs-record.json').write_text(json.dumps(record, indent=1) + '\n')
 }
 
-# Which build this is, in the two places where people and tools look: /etc/os-release and BUILD_ID in it.
-FLEET_BUILD_ID = "${@image_build_id(d)}"
-BB_BASEHASH_IGNORE_VARS:append = " FLEET_BUILD_ID"
-do_rootfs[vardeps] += "FLEET_BUILD_ID"
-FLEET_BUILD_ID[vardepvalue] = "${FLEET_BUILD_ID}"
-
-def image_build_id(d):
-    # The commit, and whether the tree differed from it; "unknown" outside of git.
-    import subprocess
-    command = ['git', '-C', d.getVar('FLEET_CORE'), 'describe', '--always', '--dirty', '--abbrev=12', '--exclude=*']
-    try:
-        result = subprocess.run(command, capture_output=True, text=True)
-    except OSError:
-        return 'unknown'
-    return result.stdout.strip() or 'unknown'
-
+# Which build this is: BUILD_ID of /etc/os-release, see FLEET_BUILD_ID in bitbake.conf.
 python image_release() {
     from pathlib import Path
     version = d.getVar('DISTRO_VERSION')

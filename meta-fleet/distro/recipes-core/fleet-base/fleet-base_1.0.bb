@@ -12,8 +12,7 @@ inherit allarch systemd
 
 RDEPENDS:${PN} = "systemd busybox dropbear util-linux-agetty"
 
-SYSTEMD_SERVICE:${PN} = "var.mount tmp.mount etc-shadow.mount dropbear.service serial-getty@ttyS4.service \
-    systemd-networkd.service"
+SYSTEMD_SERVICE:${PN} = "var.mount tmp.mount etc-shadow.mount dropbear.service"
 
 do_install() {
     cp -r ${UNPACKDIR}/root/. ${D}/

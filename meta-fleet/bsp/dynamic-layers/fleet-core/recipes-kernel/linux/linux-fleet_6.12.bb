@@ -8,7 +8,7 @@ LICENSE = "GPL-2.0-only WITH Linux-syscall-note"
 
 DEBIAN_SOURCE = "linux"
 # A sixth of the files, none of which is compiled.
-DEBIAN_SOURCE_EXCLUDE = "*/Documentation/* */tools/testing/*"
+DEBIAN_SOURCE_EXCLUDE = "*/Documentation/*/* */tools/testing/*"
 SRC_URI = "file://fleet_defconfig"
 
 inherit debian-source staging nopackages
