@@ -17,7 +17,6 @@ MAX_BOOTARGS = 1023
 
 # The property that a driver needs beyond compatible and reg, by compatible.
 DEVICE_PROPERTIES = {
-    "adi,adm1272": ("shunt-resistor-micro-ohms = <1000>;",),
     "atmel,24c64": ("pagesize = <32>;",),
 }
 
