@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+# What must hold before the first task runs. Each failure is one message with its remedy.
+
+addhandler fleet_sanity
+fleet_sanity[eventmask] = "bb.event.ConfigParsed bb.event.BuildStarted"
+python fleet_sanity() {
+    import shutil
+    from fleetbuild import sandbox
+
+    def known(kind):
+        found = set()
+        for path in (d.getVar('BBPATH') or '').split(':'):
+            folder = os.path.join(path, 'conf', kind)
+            if os.path.isdir(folder):
+                found |= {name[:-5] for name in os.listdir(folder) if name.endswith('.conf')}
+        return sorted(found)
+
+    for kind in ('machine', 'distro'):
+        name = d.getVar(kind.upper())
+        if name not in known(kind):
+            bb.fatal("%s '%s' is not known. Set '%s:' in kas.yml to one of: %s."
+                     % (kind.upper(), name, kind, ', '.join(known(kind)) or 'none found'))
+    if isinstance(e, bb.event.ConfigParsed):
+        return
+    for program, package in (('bwrap', 'bubblewrap'), ('dpkg-deb', 'dpkg'), ('zstd', 'zstd'), ('tar', 'tar'),
+                             ('patch', 'patch')):
+        if not shutil.which(program, path=d.getVar('PATH')):
+            bb.fatal("'%s' is missing on this machine. Install the package %s, or run ./fleet setup."
+                     % (program, package))
+    if not sandbox.isolation_works():
+        bb.fatal("this machine does not allow user namespaces, so tasks could reach the network unseen. Allow "
+                 "them: 'sysctl kernel.unprivileged_userns_clone=1' (Debian), 'sysctl "
+                 "kernel.apparmor_restrict_unprivileged_userns=0' (Ubuntu), and 'sysctl user.max_user_namespaces' "
+                 "must not be 0. In a container, start it with a seccomp profile that allows unshare(2).")
+}
