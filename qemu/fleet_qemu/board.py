@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import Any
 
 import fleetboard
-
 from fleet_qemu import checks
 from fleet_qemu.errors import QemuError
 from fleet_qemu.provision import Credentials, provision
@@ -59,6 +58,7 @@ class Board:
         *,
         root: Path = DEFAULT_ROOT,
         board_file: Path = DEFAULT_BOARD_FILE,
+        verify: bool = True,
         provisioned: bool = True,
         detached: bool = False,
         keep_flash: bool | None = None,
@@ -74,13 +74,15 @@ class Board:
         services to ports of 127.0.0.1; the others get free ones. `qemu` names another program than
         qemu-system-arm.
 
+        `verify` checks the image's contents against its manifests first.
+
         Raises QemuError when anything that is needed is missing or in use, BoardError for a bad board file.
         """
         definition = fleetboard.load(board_file)
         program = checks.find_qemu(definition, qemu)
         checks.check_pty()
         if image is not None:
-            checks.check_image(definition, image)
+            checks.check_image(definition, image, contents=verify)
         wanted = dict(ports or {})
         _check_ports(definition, wanted)
         run, lock = _claim(root, number)

@@ -6,13 +6,15 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from fleetboard import Board
-
 from fleet_qemu.errors import QemuError
 from fleet_qemu.machine import parse_version
+from fleetboard import Board
+from fleetboard.flash import FlashError, verify
 
 DEFAULT_QEMU = "qemu-system-arm"
 _INSTALL = "run './fleet setup', or install Debian's package qemu-system-arm"
+
+_BUILD_AGAIN = "build it again with './fleet build', or copy it again"
 
 
 def find_qemu(board: Board, program: str | None = None) -> str:
@@ -37,17 +39,21 @@ def find_qemu(board: Board, program: str | None = None) -> str:
     return path
 
 
-def check_image(board: Board, image: Path) -> None:
-    """Refuse a file that cannot be the board's flash: missing or of another size."""
+def check_image(board: Board, image: Path, *, contents: bool = True) -> None:
+    """Refuse a file that cannot be the flash: missing, of another size, or with damaged `contents`."""
     if not image.is_file():
         raise QemuError(f"there is no flash image {image}", "build one with './fleet build'")
     size = image.stat().st_size
     if size != board.flash.size:
         what = "truncated" if size < board.flash.size else "too long"
         raise QemuError(
-            f"{image} is {what}: {size} bytes, the flash of {board.name} has {board.flash.size}",
-            "build it again with './fleet build', or copy it again",
+            f"{image} is {what}: {size} bytes, the flash of {board.name} has {board.flash.size}", _BUILD_AGAIN
         )
+    if contents:
+        try:
+            verify(board, image)
+        except FlashError as error:
+            raise QemuError(f"{image} is damaged: {'; '.join(error.problems)}", _BUILD_AGAIN) from None
 
 
 def check_pty() -> None:

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fleet_qemu.ports import hostfwd
 from fleetboard import Board
 from fleetboard.model import Device, I2cBus
-
-from fleet_qemu.ports import hostfwd
 
 BMC_CONSOLE = "bmc-console"
 HOST_CONSOLE = "host-console"

@@ -17,9 +17,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleetboard import Board
-
 from fleet_qemu.errors import QemuError
+from fleetboard import Board
 
 USER = "root"
 PARTITION = "rwfs"

@@ -62,13 +62,10 @@ class RunDir:
 
     @classmethod
     def of(cls, root: Path, number: int) -> "RunDir":
-        """Folder of board `number` (0 or greater) under `root`; made when missing, for its owner only."""
+        """Folder of board `number` (0 or greater) under `root`; it need not exist."""
         if number < 0:
             raise QemuError(f"board number {number} is negative", "use 0 or greater")
-        path = root.resolve() / str(number)
-        path.mkdir(parents=True, exist_ok=True)
-        path.chmod(0o700)  # it holds credentials
-        return cls(path, number)
+        return cls(root.resolve() / str(number), number)
 
     @classmethod
     def all(cls, root: Path) -> list["RunDir"]:
@@ -114,6 +111,11 @@ class RunDir:
         return self.path / "events.jsonl"
 
     @property
+    def logs(self) -> tuple[Path, ...]:
+        """The logs of one run, from start to end of the supervisor."""
+        return (self.console_log, self.host_log, self.qemu_log, self.events_log)
+
+    @property
     def credentials(self) -> Path:
         """Folder of the one-time key and password."""
         return self.path / "credentials"
@@ -141,9 +143,13 @@ class RunDir:
     def lock(self) -> int | None:
         """Take the lock of this board: its file descriptor, or None when the board is in use.
 
+        The folder is made when it is missing.
+
         The descriptor is handed on to the supervisor and to QEMU: the kernel frees the lock when the last of
         them has ended, so that no new board starts on a flash copy that a dying QEMU still writes.
         """
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.chmod(0o700)  # it holds credentials
         lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -154,6 +160,8 @@ class RunDir:
 
     def in_use(self) -> bool:
         """Whether a supervisor or its QEMU holds the board at this moment."""
+        if not self.path.is_dir():
+            return False
         lock = self.lock()
         if lock is None:
             return True
@@ -167,6 +175,11 @@ class RunDir:
             raise self._in_use_error()
         self.remove_sockets()  # left by a supervisor that was killed
         return lock
+
+    def check_free(self) -> None:
+        """Raise what `claim` would raise now."""
+        if self.in_use():
+            raise self._in_use_error()
 
     def _in_use_error(self) -> QemuError:
         state = self.read_state()
@@ -192,7 +205,7 @@ class RunDir:
 
     def remove_logs(self) -> None:
         """Forget what earlier runs said."""
-        for log in (self.console_log, self.host_log, self.qemu_log, self.events_log):
+        for log in self.logs:
             log.unlink(missing_ok=True)
 
     def remove_sockets(self) -> None:

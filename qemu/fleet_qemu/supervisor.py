@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import fleetboard
-
 from fleet_qemu import machine, ports
 from fleet_qemu.errors import QemuError
 from fleet_qemu.process import QemuProcess, tail

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a program in the foreground and never leave it behind."""
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from fleet_cli.errors import UserError
+
+_GRACE_SECONDS = 30.0  # for BitBake to end its tasks
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    stdout: TextIO | None = None,
+) -> int:
+    """Run `argv` to its end with `env` added to the environment; its exit code.
+
+    When this process is interrupted, the program gets time to end (the terminal has interrupted it, too),
+    then SIGTERM, then SIGKILL. Raises UserError when it cannot be started.
+    """
+    try:
+        child = subprocess.Popen(argv, cwd=cwd, env={**os.environ, **(env or {})}, stdout=stdout)
+    except OSError as error:
+        raise UserError(f"{argv[0]} cannot be run ({error.strerror})", "run './fleet setup'") from None
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        _wait(child)
+        raise
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            if not _wait(child):
+                child.kill()
+                child.wait()
+
+
+def _wait(child: "subprocess.Popen[bytes]") -> bool:
+    try:
+        child.wait(_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
