@@ -8,6 +8,7 @@
 
 S = "${UNPACKDIR}/${DEBIAN_SOURCE}"
 DEBIAN_SOURCE_LOCKED = "${@' '.join(f.sha256 for f in debian_source(d).files)}"
+DEBIAN_SOURCE_LOCKED[vardepvalue] = "${DEBIAN_SOURCE_LOCKED}"
 PV = "${@debian_source(d).version.split('-')[0]}"
 
 def debian_source(d):

@@ -28,6 +28,7 @@ def image_debian(d):
     return lock.load().closure('target', debian)
 
 IMAGE_DEBIAN = "${@' '.join('%s=%s' % (p.name, p.sha256) for p in image_debian(d))}"
+IMAGE_DEBIAN[vardepvalue] = "${IMAGE_DEBIAN}"
 
 python do_fetch() {
     from pathlib import Path
