@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
+
 from fleet_cli import engine
 from fleet_cli.engine import EngineError, Wheel
 

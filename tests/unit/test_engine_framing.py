@@ -4,9 +4,10 @@
 import itertools
 
 import pytest
-from bitbake.lib.fleet_engine import framing
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bitbake.lib.fleet_engine import framing
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=1, max_size=framing.MAX_NAME - 2)
 # Payloads are pickles: any bytes, among them the protocol's own words.
