@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Device-tree source of a board, to be preprocessed and compiled in the kernel's dts folder.
 
-Labels and bindings: the kernel's arch/arm/boot/dts/aspeed/aspeed-g6.dtsi and Documentation/devicetree/bindings.
+Labels and bindings: the kernel's arch/arm/boot/dts/aspeed/aspeed-g6.dtsi and
+Documentation/devicetree/bindings.
 """
 
 from __future__ import annotations
