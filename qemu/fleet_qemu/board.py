@@ -45,6 +45,7 @@ class Board:
         self._stream = control.makefile("rb")
         self._supervisor = supervisor
         self._keep_flash = True
+        self._closed = False
         self._ids = count(1)
         self._lock = threading.Lock()
 
@@ -180,6 +181,9 @@ class Board:
 
     def close(self) -> None:
         """End the board: QEMU, supervisor and sockets are gone when this returns."""
+        if self._closed:
+            return
+        self._closed = True
         with contextlib.suppress(QemuError):
             self._call("quit")
         with contextlib.suppress(OSError, ValueError):

@@ -98,6 +98,7 @@ def make_jffs2(board: Board, tree: Path, image: Path) -> None:
         "--little-endian",
         "--faketime",
         "--squash-uids",
+        "--compression-mode=none",  # a few hundred bytes, not worth the BMC's time
         f"--eraseblock={board.flash.erase_block}",
         f"--pad={size}",
         f"--root={tree}",

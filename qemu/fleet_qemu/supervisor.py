@@ -247,7 +247,13 @@ async def run_board(run: RunDir, args: argparse.Namespace) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.quit_requested.set)
-    server = await asyncio.start_unix_server(supervisor.serve, CONTROL_SOCKET, limit=_REQUEST_LIMIT)
+    connections: set[asyncio.Task[None]] = set()
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.add(task := asyncio.create_task(supervisor.serve(reader, writer)))
+        task.add_done_callback(connections.discard)
+
+    server = await asyncio.start_unix_server(connected, CONTROL_SOCKET, limit=_REQUEST_LIMIT)
     lifeline = socket.socket(fileno=args.control_fd)
     runner = asyncio.create_task(supervisor.serve(*await asyncio.open_unix_connection(sock=lifeline)))
     if args.runner:
@@ -258,6 +264,9 @@ async def run_board(run: RunDir, args: argparse.Namespace) -> None:
     await supervisor.quit_requested.wait()
     server.close()
     await supervisor.shut_down(cut=runner_lost)
+    for task in connections:
+        task.cancel()
+    await asyncio.gather(*connections, return_exceptions=True)
     if args.discard_flash:
         run.flash.unlink(missing_ok=True)
 

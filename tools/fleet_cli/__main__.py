@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; its exit code: 0 done, 1 failed, 2 user error, 130 interrupted."""
+    sys.argv[0] = "./fleet"  # a board's state says by which command it was started
     args = parser().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that 'finally' runs
     try:
