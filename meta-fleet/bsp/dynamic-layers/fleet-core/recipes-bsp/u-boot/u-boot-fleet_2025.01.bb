@@ -6,6 +6,7 @@ LICENSE = "GPL-2.0-or-later"
 
 DEBIAN_SOURCE = "u-boot"
 SRC_URI = "file://0001-arm-aspeed-ast2600-let-only-the-primary-core-reset-t.patch \
+           file://ast2600-fleet.dts \
            file://fleet.cfg \
            file://development.cfg \
            file://release.cfg \
@@ -29,6 +30,7 @@ do_configure[cleandirs] = "${B}"
 do_configure[file-checksums] += "${FLEET_BOARD}:True ${BSPDIR}/lib/fleetboard/env.py:True"
 do_configure() {
     test -f ${UNPACKDIR}/${FLEET_BUILD}.cfg || bbfatal "FLEET_BUILD is '${FLEET_BUILD}'; allowed: development, release"
+    cp ${UNPACKDIR}/ast2600-fleet.dts ${S}/arch/arm/dts/
     PYTHONPATH=${BSPDIR}/lib python3 -m fleetboard env ${FLEET_BOARD} -o ${B}/fleet.env
     PYTHONPATH=${BSPDIR}/lib python3 -m fleetboard env --config ${FLEET_BOARD} -o ${B}/board.cfg
     ${UBOOT_MAKE} ${UBOOT_MACHINE}
