@@ -10,8 +10,14 @@ do_package[sstate-outputdirs] = "${PKGDATA_DIR}/${PACKAGE_ARCH}/${PN}"
 do_package[vardeps] += "PACKAGE_RDEPENDS PACKAGE_USERS"
 do_package[file-checksums] += "${FLEET_CORE}/lib/fleetbuild/tree.py:True"
 PACKAGE_RDEPENDS = "${@' '.join(sorted(bb.utils.explode_deps(d.getVar('RDEPENDS:' + d.getVar('PN')) or '')))}"
+PACKAGE_RDEPENDS[vardepvalue] = "${PACKAGE_RDEPENDS}"
 PACKAGE_USERS ?= ""
+# Whoever packages something sees that what it needs at run time is packaged, too; the image follows this chain.
+do_package[rdeptask] = "do_package"
 addtask package after do_install before do_build
+python do_package_setscene() {
+    sstate_setscene(d)
+}
 addtask do_package_setscene
 python do_package() {
     import json

@@ -5,6 +5,9 @@
 #   SSTATETASKS += "do_deploy"
 #   do_deploy[sstate-inputdirs] = "${DEPLOYDIR}"          what the task fills (emptied before it runs)
 #   do_deploy[sstate-outputdirs] = "${DEPLOY_DIR_IMAGE}"  where it is put for others
+#   python do_deploy_setscene() {
+#       sstate_setscene(d)
+#   }
 #   addtask do_deploy_setscene
 # Input and output folders pair up by position. What an earlier run of the same task put there and this one no
 # longer makes is removed. Archives are written beside their name and renamed: an interrupted build leaves none.
@@ -20,9 +23,6 @@ python () {
     for task in sorted(set((d.getVar('SSTATETASKS') or '').split())):
         d.prependVarFlag(task, 'cleandirs', d.getVarFlag(task, 'sstate-inputdirs', False) + ' ')
         d.appendVarFlag(task, 'postfuncs', ' sstate_task_postfunc')
-        d.setVar(task + '_setscene', '    sstate_install_from_archive(d)\n')
-        d.setVarFlag(task + '_setscene', 'func', '1')
-        d.setVarFlag(task + '_setscene', 'python', '1')
 }
 
 def sstate_archive(directory, name, arch, task, digest):
@@ -92,7 +92,7 @@ python sstate_task_postfunc() {
     sstate_install(d, task, pairs)
 }
 
-def sstate_install_from_archive(d):
+def sstate_setscene(d):
     import subprocess
     task, archive = sstate_this_archive(d)
     folder = os.path.join(d.getVar('WORKDIR'), 'sstate-' + task)

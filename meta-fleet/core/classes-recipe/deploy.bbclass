@@ -6,4 +6,7 @@ SSTATETASKS += "do_deploy"
 do_deploy[sstate-inputdirs] = "${DEPLOYDIR}"
 do_deploy[sstate-outputdirs] = "${DEPLOY_DIR_IMAGE}"
 addtask deploy after do_install before do_build
+python do_deploy_setscene() {
+    sstate_setscene(d)
+}
 addtask do_deploy_setscene

@@ -18,6 +18,7 @@ def native_packages(d):
     return lock.load().closure('native', wanted)
 
 NATIVE_LOCKED = "${@' '.join('%s=%s' % (p.name, p.sha256) for p in native_packages(d))}"
+NATIVE_LOCKED[vardepvalue] = "${NATIVE_LOCKED}"
 
 python do_fetch() {
     from pathlib import Path

@@ -8,4 +8,7 @@ SSTATETASKS += "do_populate_sysroot"
 do_populate_sysroot[sstate-inputdirs] = "${SYSROOT_DESTDIR}"
 do_populate_sysroot[sstate-outputdirs] = "${STAGING_DIR_RECIPE}"
 addtask populate_sysroot after do_install before do_build
+python do_populate_sysroot_setscene() {
+    sstate_setscene(d)
+}
 addtask do_populate_sysroot_setscene

@@ -7,6 +7,7 @@
 # Numbers, shells and further groups come from the distribution's table (users.toml).
 
 PACKAGE_USERS = "${@' '.join(useradd_names(d))}"
+PACKAGE_USERS[vardepvalue] = "${PACKAGE_USERS}"
 
 def useradd_names(d):
     from fleetbuild import BuildError, users

@@ -27,18 +27,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1
 
 
-def _check(board: Board, arguments: argparse.Namespace) -> None:
-    sensors = len(list(board.sensors()))
-    print(
-        f"{board.name}: {len(board.flash.partitions)} partitions, {len(board.gpios)} GPIO lines, {sensors} sensors"
-    )
+def _check(board: Board, _arguments: argparse.Namespace) -> None:
+    counts = {
+        "partitions": len(board.flash.partitions),
+        "GPIO lines": len(board.gpios),
+        "I2C buses": len(board.i2c),
+        "sensors": len(list(board.sensors())),
+    }
+    print(f"{board.name}: {', '.join(f'{count} {what}' for what, count in counts.items())}")
 
 
 def _bootargs(board: Board, arguments: argparse.Namespace) -> None:
-    print(_bootargs_text(board, arguments))
-
-
-def _bootargs_text(board: Board, arguments: argparse.Namespace) -> str:
     verity = bootargs.Verity(
         root_hash=arguments.root_hash,
         salt=arguments.salt,
@@ -46,7 +45,7 @@ def _bootargs_text(board: Board, arguments: argparse.Namespace) -> str:
         hash_start_block=arguments.hash_start_block,
         options=tuple(arguments.verity_option),
     )
-    return bootargs.render(board, arguments.slot, verity, arguments.extra)
+    print(bootargs.render(board, arguments.slot, verity, arguments.extra))
 
 
 def _dts(board: Board, arguments: argparse.Namespace) -> None:

@@ -15,6 +15,8 @@ from fleetboard.model import Board
 
 SECTOR = 512
 MTD_BLOCK_MAJOR = 31
+# A panic ends in a reset, so that U-Boot can count it; the seconds are for whoever reads the console.
+PANIC_SECONDS = 5
 DIGEST_BYTES = {"sha256": 32, "sha512": 64}
 
 
@@ -48,7 +50,8 @@ class Verity:
             raise ValueError(f"verity block size {self.block_size}; expected 1024, 2048 or 4096")
         if self.data_blocks < 1 or self.hash_start_block < self.data_blocks:
             raise ValueError(
-                f"verity hash tree at block {self.hash_start_block}; expected after {self.data_blocks} data blocks"
+                f"verity hash tree at block {self.hash_start_block}; "
+                f"expected after {self.data_blocks} data blocks"
             )
         for option in self.options:
             if re.fullmatch(r"[a-z0-9_]+", option) is None:
@@ -75,6 +78,7 @@ def render(board: Board, slot: str, verity: Verity, extra: Sequence[str] = ()) -
         "root=/dev/dm-0",
         "ro",
         "rootfstype=squashfs",
+        f"panic={PANIC_SECONDS}",
         f"fleet.slot={slot}",
         *extra,
     ]

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Device-tree source of a board, to be preprocessed and compiled in the kernel's dts folder.
 
-Labels and bindings: the kernel's arch/arm/boot/dts/aspeed/aspeed-g6.dtsi and Documentation/devicetree/bindings.
+Labels and bindings: the kernel's arch/arm/boot/dts/aspeed/aspeed-g6.dtsi and
+Documentation/devicetree/bindings.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ MAX_BOOTARGS = 1023
 
 # The property that a driver needs beyond compatible and reg, by compatible.
 DEVICE_PROPERTIES = {
-    "adi,adm1272": ("shunt-resistor-micro-ohms = <1000>;",),
     "atmel,24c64": ("pagesize = <32>;",),
 }
 

@@ -18,8 +18,8 @@ COMPRESSIONS = ("none", "gzip", "lz4", "lzma", "lzo", "zstd")
 def render(board: Board, kernel: Path, dtbs: Mapping[str, Path], compression: str = "none") -> str:
     """Return the source for mkimage -f.
 
-    `compression` is what U-Boot must undo: "none" for a zImage, which unpacks itself. `dtbs` maps each slot to
-    its compiled device tree. Paths are written as given, so mkimage must run where they hold.
+    `compression` is what U-Boot must undo: "none" for a zImage, which unpacks itself. `dtbs` maps each slot
+    to its compiled device tree. Paths are written as given, so mkimage must run where they hold.
     ValueError for an unknown compression, a missing slot or a path that cannot be quoted.
     """
     if compression not in COMPRESSIONS:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Put a flash image together from its parts, and check one.
 
-Each slot carries a manifest in its own partition: JSON, UTF-8, one line, the rest of the partition 0xff. It holds
-board, version, timestamp and, for fit and rofs, size and SHA-256; `sha256` is over the manifest's canonical form
-(sorted keys, no spaces) without that key. A slot whose manifest partition is erased is empty.
+Each slot carries a manifest in its own partition: JSON, UTF-8, one line, the rest of the partition 0xff.
+It holds board, version, timestamp and, for fit and rofs, size and SHA-256; `sha256` is over the manifest's
+canonical form (sorted keys, no spaces) without that key. A slot whose manifest partition is erased is empty.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def decode_manifest(raw: bytes) -> SlotManifest | None:
 
 
 def _typed_manifest(body: Mapping[str, object]) -> SlotManifest:
-    # Whoever can write the partition can also compute its sha256, so types and ranges are checked all the same.
+    # Whoever can write the partition can compute its sha256 too, so types and ranges are checked as well.
     board, version, timestamp, images = (body.get(key) for key in ("board", "version", "timestamp", "images"))
     if not isinstance(board, str) or not isinstance(version, str):
         raise ValueError("has no board or version")
@@ -126,7 +126,7 @@ def assemble(
 ) -> None:
     """Write the full flash image `out`, and `manifest` (flash-manifest.json) if asked.
 
-    `images` maps partition names to files; partitions without one stay erased. Slot manifests are made here for
+    `images` maps partition names to files; partitions without one stay erased. A slot manifest is made for
     every slot of which both parts are given. Both files appear complete or not at all.
     FlashError lists unknown partitions, half-filled slots, unreadable files and files that do not fit.
     """
@@ -157,8 +157,8 @@ def assemble(
 def verify(board: Board, image: Path, manifest: Path | None = None) -> dict[str, SlotManifest | None]:
     """Check a flash image against its slot manifests (and flash-manifest.json if given).
 
-    Returns each slot's manifest, None for an empty slot. FlashError says what is wrong: size, no system in any
-    slot, a manifest of another board, damaged contents.
+    Returns each slot's manifest, None for an empty slot. FlashError says what is wrong: size, no system in
+    any slot, a manifest of another board, damaged contents.
     """
     problems: list[str] = []
     found: dict[str, SlotManifest | None] = {}
@@ -240,7 +240,8 @@ def _measure(board: Board, images: Mapping[str, Path]) -> dict[str, Content]:
         given = [partition.name for partition in (slot.fit, slot.rofs) if partition.name in images]
         if len(given) == 1:
             problems.append(
-                f"slot {slot.name}: only {given[0]} is given; a slot needs {slot.fit.name} and {slot.rofs.name}"
+                f"slot {slot.name}: only {given[0]} is given; "
+                f"a slot needs {slot.fit.name} and {slot.rofs.name}"
             )
     if problems:
         raise FlashError(f"flash image of {board.name}", problems)

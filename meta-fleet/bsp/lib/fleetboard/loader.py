@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,14 @@ from fleetboard.reader import Table
 from fleetboard.soc import CHANNEL_UNITS, FLASH_MODELS, MACHINES, SOCS, Soc, gpio_number
 
 SCHEMA = 1
-SLUG = r"[a-z][a-z0-9]*(-[a-z0-9]+)*"
-SLUG_MEANING = "lower-case words joined by -, such as fan-controller"
+# 31 is the longest name of a device-tree node, 16 of an IPMI sensor (SDR ID string).
+SLUG = r"(?=.{1,31}\Z)[a-z][a-z0-9]*(-[a-z0-9]+)*"
+SLUG_MEANING = "at most 31 lower-case letters and digits, words joined by -, such as fan-controller"
 UPPER = r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*"
-UPPER_MEANING = "upper-case words joined by _, such as CPU_TEMP"
+GPIO_NAME = rf"(?=.{{1,31}}\Z){UPPER}"
+GPIO_MEANING = "at most 31 upper-case letters and digits, words joined by _, such as PS_PWROK"
+SENSOR_NAME = rf"(?=.{{1,16}}\Z){UPPER}"
+SENSOR_MEANING = "at most 16 upper-case letters and digits, words joined by _, such as CPU_TEMP"
 COMPATIBLE = r"[a-z0-9-]{1,16},[a-z0-9.-]{1,19}"
 COMPATIBLE_MEANING = "a device-tree compatible, vendor,device"
 CHANNEL = rf"({'|'.join(CHANNEL_UNITS)})[1-9][0-9]?"
@@ -51,6 +56,9 @@ REQUIRED_PARTITIONS = (
 # The smallest erase unit that every chip of FLASH_MODELS offers and UBI-less MTD uses without
 # CONFIG_MTD_SPI_NOR_USE_4K_SECTORS; regions that are not aligned to it cannot be erased alone.
 ERASE_BLOCK = 0x10000
+# DRAM to keep free behind kernel_load and fdt_load.
+KERNEL_ROOM = 16 << 20
+FDT_ROOM = 1 << 20
 
 
 def load(path: Path | str) -> Board:
@@ -69,39 +77,37 @@ def parse(text: str, path: Path | str = "board.toml") -> Board:
     """Validate the text of a board file; `path` is only named in messages."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, and what int() says to a number of 5000 digits
         raise BoardError(path, [f"is not TOML: {error}"]) from None
     except RecursionError:
         raise BoardError(path, ["is nested too deeply"]) from None
     problems: list[str] = []
     board = _board(Table(data, "", problems))
-    if problems or board is None:
+    if problems:
         raise BoardError(path, problems)
     return board
 
 
-def _board(root: Table) -> Board | None:
+def _board(root: Table) -> Board:
     root.integer("schema", SCHEMA, SCHEMA)
     soc_table = root.table("soc")
     soc_name = soc_table.choice("name", SOCS)
     soc = SOCS[soc_name]
-    memory = soc_table.integer("memory_mib", 64, soc.max_memory >> 20) << 20
+    memory = soc_table.integer("memory_mib", soc.memory_sizes[0] >> 20, soc.memory_sizes[-1] >> 20) << 20
+    if memory not in soc.memory_sizes:
+        allowed = ", ".join(str(size >> 20) for size in soc.memory_sizes)
+        soc_table.problem("memory_mib", f"{memory >> 20} is not allowed; expected one of {allowed}")
     soc_table.close()
     emulator = _emulator(root.table("emulator"))
     flash = _flash(root.table("flash"), soc, emulator)
-    consoles = root.table("console")
-    console_bmc = _console(consoles.table("bmc"), soc)
-    console_host = _console(consoles.table("host"), soc)
-    consoles.close()
-    if console_bmc.uart == console_host.uart:
-        root.problem("console.host.uart", f"{console_host.uart} is already the BMC's console")
+    console_bmc, console_host = _consoles(root.table("console"), soc)
     gpios = _gpios(root, soc)
     board = Board(
         identity=_identity(root.table("identity")),
         soc=soc_name,
         memory=memory,
         emulator=emulator,
-        boot=_boot(root.table("boot"), soc, memory),
+        boot=_boot(root.table("boot"), soc, memory, flash),
         console_bmc=console_bmc,
         console_host=console_host,
         network=_network(root.table("network"), soc),
@@ -139,16 +145,37 @@ def _emulator(table: Table) -> Emulator:
     return emulator
 
 
-def _boot(table: Table, soc: Soc, memory: int) -> Boot:
-    # The first 64 MiB stay free for the kernel that unpacks itself there, the last 16 MiB for U-Boot.
-    low, high = soc.memory_base + (32 << 20), soc.memory_base + max(memory, 64 << 20) - (16 << 20)
+def _boot(table: Table, soc: Soc, memory: int, flash: Flash) -> Boot:
+    # The kernel unpacks itself to the start of DRAM; U-Boot and its copy of the device tree live at the end.
+    low, high = soc.memory_base + (32 << 20), soc.memory_base + memory - (16 << 20)
     boot = Boot(
+        fit_load=table.integer("fit_load", low, high, multiple=0x1000),
         kernel_load=table.integer("kernel_load", low, high, multiple=0x1000),
         fdt_load=table.integer("fdt_load", low, high, multiple=0x1000),
     )
-    if table.close() and abs(boot.kernel_load - boot.fdt_load) < 16 << 20:
-        table.problem("fdt_load", "is less than 16 MiB away from kernel_load, they could overlap")
+    if not table.close():
+        return boot
+    fit_size = max((p.size for p in flash.partitions if p.name.startswith("fit-")), default=0)
+    regions = sorted(
+        [
+            (boot.fit_load, fit_size, "fit_load"),
+            (boot.kernel_load, KERNEL_ROOM, "kernel_load"),
+            (boot.fdt_load, FDT_ROOM, "fdt_load"),
+        ]
+    )
+    for (start, size, name), (following, _, other) in itertools.pairwise(regions):
+        if following < start + size:
+            table.problem(other, f"is {following - start:#x} bytes after {name}, which needs {size:#x}")
     return boot
+
+
+def _consoles(table: Table, soc: Soc) -> tuple[Console, Console]:
+    bmc_table, host_table = table.table("bmc"), table.table("host")
+    bmc, host = _console(bmc_table, soc), _console(host_table, soc)
+    table.close()
+    if bmc_table.ok and host_table.ok and bmc.uart == host.uart:
+        host_table.problem("uart", f"{host.uart} is already the BMC's console")
+    return bmc, host
 
 
 def _console(table: Table, soc: Soc) -> Console:
@@ -214,7 +241,10 @@ def _watchdogs(root: Table, soc: Soc) -> tuple[Watchdog, ...]:
 def _flash(table: Table, soc: Soc, emulator: Emulator) -> Flash:
     size = table.integer("size", ERASE_BLOCK, soc.flash_window, multiple=ERASE_BLOCK)
     erase_block = table.integer("erase_block", ERASE_BLOCK, ERASE_BLOCK)
-    if table.ok and size != FLASH_MODELS[emulator.fmc_model]:
+    if not table.ok:
+        # judge the partitions by the chip, or each of them would be reported as well
+        size = FLASH_MODELS[emulator.fmc_model]
+    elif size != FLASH_MODELS[emulator.fmc_model]:
         table.problem(
             "size",
             f"{size:#x} is not the size of {emulator.fmc_model}, {FLASH_MODELS[emulator.fmc_model]:#x}",
@@ -234,7 +264,8 @@ def _flash(table: Table, soc: Soc, emulator: Emulator) -> Flash:
         if partition.end > size:
             entry.problem(
                 "size",
-                f"{partition.name} ends at {partition.end:#x}, {partition.end - size:#x} bytes past the flash's end",
+                f"{partition.name} ends at {partition.end:#x}, "
+                f"{partition.end - size:#x} bytes past the flash's end",
             )
         for other in partitions:
             if partition.offset < other.end and other.offset < partition.end:
@@ -274,7 +305,7 @@ def _gpios(root: Table, soc: Soc) -> tuple[Gpio, ...]:
     names: set[str] = set()
     lines: set[str] = set()
     for entry in root.tables("gpio"):
-        name = entry.text("name", UPPER, UPPER_MEANING)
+        name = entry.text("name", GPIO_NAME, GPIO_MEANING)
         banks = f"{soc.gpio_banks[0]}0 to {soc.gpio_banks[-1]}{soc.gpios_per_bank - 1}"
         line = entry.text("line", r"[A-Z][0-9]", f"a line from {banks}")
         offset = gpio_number(soc, line)
@@ -366,7 +397,7 @@ def _sensor(entry: Table, gpios: dict[str, Gpio]) -> Sensor | None:
     kind = channel.rstrip("0123456789")
     is_fan = kind == "fan"
     sensor = Sensor(
-        name=entry.text("name", UPPER, UPPER_MEANING),
+        name=entry.text("name", SENSOR_NAME, SENSOR_MEANING),
         channel=channel,
         unit=CHANNEL_UNITS.get(kind, ""),
         property=entry.text("property", PROPERTY, "a QOM property, such as pout[0]", default="") or None,

@@ -44,8 +44,9 @@ class Emulator:
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """DRAM addresses to which U-Boot copies the kernel and the device tree."""
+    """DRAM addresses to which U-Boot copies the FIT, and from there the kernel and the device tree."""
 
+    fit_load: int
     kernel_load: int
     fdt_load: int
 
@@ -173,9 +174,9 @@ class Gpio:
 class Sensor:
     """A reading of a device.
 
-    `channel` is the hwmon attribute stem (`temp1`), `property` the emulated device's QOM property or None where
-    the model has none (fans), `scale` the raw units of that property per unit of `unit`. `pwm` is the hwmon
-    attribute that sets a fan's speed, `fault` the name of the GPIO line that says the fan stands still.
+    `channel` is the hwmon attribute stem (`temp1`), `property` the emulated device's QOM property or None
+    where the model has none (fans), `scale` the raw units of that property per unit of `unit`. `pwm` is the
+    hwmon attribute that sets a fan's speed, `fault` the GPIO line that says the fan stands still.
     """
 
     name: str

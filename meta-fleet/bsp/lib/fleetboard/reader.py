@@ -30,7 +30,8 @@ class Table:
 
     def key(self, name: str) -> str:
         """Return the full name of a key, as messages show it."""
-        return f"{self._where}.{name}" if self._where else name
+        shown = name if re.fullmatch(r"[A-Za-z0-9_.\[\]-]+", name) else repr(name)
+        return f"{self._where}.{shown}" if self._where else shown
 
     def problem(self, name: str, text: str) -> None:
         """Record a mistake of the key `name`."""

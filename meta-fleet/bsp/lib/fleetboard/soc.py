@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a board file may refer to: facts of the SoC and of the emulator, as tables.
 
-Sources: the kernel's arch/arm/boot/dts/aspeed/aspeed-g6.dtsi (labels, aliases, GPIO count), QEMU's
-hw/arm/aspeed_ast2600.c and hw/arm/aspeed.c (serial order, devices that are always there), hw/block/m25p80.c.
+Sources: the kernel's arch/arm/boot/dts/aspeed/aspeed-g6.dtsi (labels, aliases, GPIO count); QEMU's
+hw/arm/aspeed_ast2600.c and hw/arm/aspeed.c (serial order, devices that are always there),
+hw/misc/aspeed_sdmc.c (memory sizes), hw/block/m25p80.c (flash chips).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ class Soc:
     dtsi: str
     compatible: str
     memory_base: int
-    max_memory: int
+    memory_sizes: tuple[int, ...]
     flash_mapped_at: int
     flash_window: int
     uarts: MappingProxyType[str, tuple[int, int]]
@@ -37,10 +38,10 @@ SOCS = MappingProxyType(
             dtsi="aspeed-g6.dtsi",
             compatible="aspeed,ast2600",
             memory_base=0x8000_0000,
-            max_memory=0x8000_0000,
+            memory_sizes=(256 << 20, 512 << 20, 1024 << 20, 2048 << 20),
             flash_mapped_at=0x2000_0000,
             flash_window=0x1000_0000,
-            # QEMU gives its first -serial to the UART that is the BMC's console (uart5), then counts from uart1.
+            # QEMU gives its first -serial to the BMC's console, uart5, then counts from uart1.
             uarts=MappingProxyType(
                 {"uart1": (0, 1), "uart2": (1, 2), "uart3": (2, 3), "uart4": (3, 4), "uart5": (4, 0)}
             ),

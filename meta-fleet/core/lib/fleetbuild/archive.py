@@ -284,5 +284,8 @@ def _lock_source(apt: AptRoot, package: str) -> Source:
     for line in stanza["Checksums-Sha256"].splitlines():
         if line.strip():
             sha256, size, name = line.split()
+            # The signed index vouches for the archives; the .dsc and upstream's signature add nothing to that.
+            if name.endswith((".dsc", ".asc")):
+                continue
             files.append(SourceFile("debian", f"{stanza['Directory']}/{name}", sha256, int(size)))
     return Source(stanza["Version"], tuple(files))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import hashlib
 import json
 import sys
 import tomllib
@@ -131,6 +132,15 @@ def dump(lock: Lock) -> str:
         "sources": {name: asdict(lock.sources[name]) for name in sorted(lock.sources)},
     }
     return json.dumps(data, indent=1) + "\n"
+
+
+def digest(folder: Path = LOCK_DIR) -> str:
+    """Return one SHA-256 over all files of the lock folder."""
+    total = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            total.update(path.name.encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()
 
 
 @dataclass(frozen=True)

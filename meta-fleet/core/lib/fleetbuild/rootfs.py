@@ -198,3 +198,17 @@ def links(tree: Tree, wanted: Mapping[str, str]) -> None:
         if path.is_symlink() or path.exists():
             path.unlink()
         path.symlink_to(target)
+
+
+def applets(tree: Tree, wanted: Iterable[str]) -> None:
+    """Link busybox's applets into /usr/bin; BuildError for one that this busybox does not have."""
+    names_in_it = set((tree.root / "usr/bin/busybox").read_bytes().split(b"\0"))
+    unknown = [name for name in wanted if name.encode() not in names_in_it]
+    if unknown:
+        raise BuildError(f"links.toml: busybox has no applet {', '.join(unknown)}")
+    missing = {
+        f"usr/bin/{name}": "busybox"
+        for name in wanted
+        if not any((tree.root / folder / name).exists() for folder in ("usr/bin", "usr/sbin"))
+    }
+    links(tree, missing)

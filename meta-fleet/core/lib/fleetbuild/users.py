@@ -33,10 +33,11 @@ class User:
 
 @dataclass(frozen=True)
 class Table:
-    """The table of fixed numbers."""
+    """The table of fixed numbers; ``overrides`` changes home or shell of an account of base-passwd."""
 
     users: Mapping[str, User]
     groups: Mapping[str, int]
+    overrides: Mapping[str, Mapping[str, str]]
 
 
 def load(path: Path) -> Table:
@@ -59,7 +60,11 @@ def load(path: Path) -> Table:
         if number in numbers:
             raise BuildError(f"{path}: {name} and {numbers[number]} have the same number {number}")
         numbers[number] = name
-    return Table(users, groups)
+    overrides = data.get("overrides", {})
+    for name, entry in overrides.items():
+        if set(entry) - {"home", "shell"}:
+            raise BuildError(f"{path}: [overrides.{name}]: allowed keys are home and shell")
+    return Table(users, groups, overrides)
 
 
 def parse_useradd(parameters: str) -> list[str]:
@@ -99,11 +104,10 @@ def tables(
     passwd = [line.split(":") for line in passwd_master.splitlines() if line.strip()]
     group = [line.split(":") for line in group_master.splitlines() if line.strip()]
     have = {entry[0] for entry in passwd}
-    override = {entry[0]: table.users[entry[0]] for entry in passwd if entry[0] in table.users}
     for entry in passwd:
         entry[1] = "x"
-        if entry[0] in override:
-            entry[5], entry[6] = override[entry[0]].home, override[entry[0]].shell
+        override = table.overrides.get(entry[0], {})
+        entry[5], entry[6] = override.get("home", entry[5]), override.get("shell", entry[6])
     members: dict[str, list[str]] = {}
     for name in sorted(set(names) - have):
         user = table.users.get(name)

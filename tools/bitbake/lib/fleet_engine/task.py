@@ -2,6 +2,7 @@
 # mypy: disable-error-code="import-not-found"
 """What a child of bitbake-worker does: become one task of one recipe, run it, tell how it went."""
 
+import ctypes
 import logging
 import os
 import pickle
@@ -10,6 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,7 +30,12 @@ from fleet_engine import framing
 
 logger = logging.getLogger("BitBake.Worker")
 
+GRACE_SECONDS = 5.0
+"""How long the processes of a task may take to end after SIGTERM before they are killed."""
+
+_POLL_SECONDS = 0.02
 _PARENT_LOST = 1
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
 @dataclass
@@ -108,9 +115,24 @@ def become_task(parent: int) -> None:
 
 
 def _end_group(number: int, _frame: FrameType | None) -> NoReturn:
-    """End every process of the task, whatever it started, then this one."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    """End every process of the task, whatever it started, then this one.
+
+    They are asked by SIGTERM, have GRACE_SECONDS to clean up, and are killed after that. The kernel
+    is told to make orphans our children first: the shell at the top of a task ends at once and may
+    not be the only one that is waited for.
+    """
+    signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     os.killpg(0, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE_SECONDS
+    try:
+        while time.monotonic() < deadline:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(_POLL_SECONDS)
+    except ChildProcessError:  # none is left
+        os._exit(128 + number)
+    os.killpg(0, signal.SIGKILL)
     os._exit(128 + number)
 
 

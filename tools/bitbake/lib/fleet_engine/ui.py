@@ -3,6 +3,7 @@
 """bitbake: runs the engine's command line, one user interface at a time per build directory."""
 
 import fcntl
+import io
 import os
 import sys
 import threading
@@ -57,6 +58,8 @@ def main(argv: list[str]) -> int:
     """Run `bitbake` with the command line `argv` and return its exit code."""
     try:
         check_version()
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(line_buffering=True)  # in logs, too, lines appear when they are said
         bb.server.process.BBUIEventQueue = EventQueue
         parameters = bb.main.BitBakeConfigParameters(argv)
         ours = not (parameters.remote_server or parameters.observe_only)
@@ -89,11 +92,18 @@ def only_interface() -> Iterator[None]:
     The server takes one client; left alone, a second would stand in its queue and give up after
     minutes with a message about time-outs. The lock is the kernel's: it ends with its holder.
     """
-    top = bb.cookerdata.findTopdir()
+    try:
+        top = bb.cookerdata.findTopdir()
+    except FileNotFoundError:
+        raise Refusal("bitbake: the current directory does not exist any more.") from None
     if not Path(top, "conf").is_dir():
         yield  # no build directory: the engine will say so
         return
-    with Path(top, _LOCK).open("a+", encoding="ascii") as lock:
+    try:
+        lock = Path(top, _LOCK).open("a+", encoding="ascii")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise Refusal(f"bitbake: cannot write into the build directory: {error}") from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -37,8 +37,8 @@ _MAGIC = {"decafbad" + profile + fakeroot for profile in ("", "bad") for fakeroo
 _READ_SIZE = 1 << 20
 _REPLY_LIMIT = 8 << 20
 """Bytes of replies that may queue up before tasks have to wait with their events."""
-_GRACE_SECONDS = 5.0
-"""How long a task may take to end after SIGTERM when the worker itself ends; then it is killed."""
+_GRACE_SECONDS = task.GRACE_SECONDS + 5.0
+"""How long tasks may take to end after SIGTERM when the worker itself ends; then they are killed."""
 
 _ENDING = {signal.SIGTERM, signal.SIGHUP, signal.SIGINT}
 

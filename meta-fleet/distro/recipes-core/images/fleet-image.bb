@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+SUMMARY = "The firmware image of meta-fleet"
+LICENSE = "Apache-2.0"
+
+IMAGE_INSTALL = "base-files base-passwd busybox glibc-utils systemd udev dbus netbase dropbear util-linux-agetty \
+    python3-core python3-asyncio python3-dbus-fast \
+    fleet-base inventory \
+    "
+
+inherit image
+
+# The flash image exists on the standalone core; OE-core makes its own image types.
+ROOTFS_TABLES = "${DISTRODIR}/rootfs"
+inherit ${@'image_flash' if 'fleet-core' in d.getVar('BBFILE_COLLECTIONS').split() else ''}
