@@ -171,6 +171,13 @@ def test_number_in_use(start: StartBoard) -> None:
     assert board.state.power == "on"
 
 
+def test_qemu_holds_the_lock_too(start: StartBoard) -> None:
+    """Or a new board could start on a flash copy that the QEMU of a killed supervisor still writes."""
+    board = start()
+    open_files = {descriptor.readlink() for descriptor in Path(f"/proc/{board.state.qemu}/fd").iterdir()}
+    assert board.run.path / "lock" in open_files
+
+
 def test_number_is_free_again_after_close(start: StartBoard) -> None:
     start(number=0).close()
     start(number=0)

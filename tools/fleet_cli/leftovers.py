@@ -21,9 +21,9 @@ def end(grace_seconds: float) -> list[str]:
     while _children() and time.monotonic() < deadline:
         time.sleep(0.1)
     left = [_name(pid) for pid in _children()]
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for number, seconds in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 10.0)):
         # a child's children become ours when it ends, so look again each time
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + seconds
         while (pids := _children()) and time.monotonic() < deadline:
             for pid in pids:
                 os.kill(pid, number)

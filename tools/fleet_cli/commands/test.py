@@ -16,7 +16,7 @@ from fleet_cli.areas import Area, Counts
 from fleet_cli.output import Output
 
 AREAS_FILE = paths.ROOT / "tests" / "areas.toml"
-_GRACE_SECONDS = 15.0  # BitBake's server ends some seconds after the build
+_GRACE_SECONDS = 10.0  # BitBake's server ends a moment after the build
 
 
 @dataclass(frozen=True)
