@@ -242,7 +242,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fleetbuild.archive import make_lock
 
     parser = argparse.ArgumentParser(prog="fleet lock", description=main.__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when newer packages exist")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; exit 1 when newer packages exist"
+    )
     parser.add_argument("--json", action="store_true", help="print the changes as a JSON list")
     options = parser.parse_args(argv)
     path = LOCK_DIR / "packages.json"
