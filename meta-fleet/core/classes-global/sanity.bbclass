@@ -5,6 +5,7 @@ addhandler fleet_sanity
 fleet_sanity[eventmask] = "bb.event.ConfigParsed bb.event.BuildStarted"
 python fleet_sanity() {
     import shutil
+    import fleetbuild.lock
     from fleetbuild import sandbox
 
     def known(kind):
@@ -22,6 +23,11 @@ python fleet_sanity() {
                      % (kind.upper(), name, kind, ', '.join(known(kind)) or 'none found'))
     if isinstance(e, bb.event.ConfigParsed):
         return
+    for architecture, what in sorted(fleetbuild.lock.load().security.items()):
+        if what.startswith('not used'):
+            say = bb.fatal if d.getVar('FLEET_REQUIRE_SECURITY') == '1' else bb.warn
+            say("The package lock has no security updates for %s (%s). './fleet lock' makes a new one; "
+                "FLEET_REQUIRE_SECURITY=1 forbids to build without." % (architecture, what))
     for program, package in (('bwrap', 'bubblewrap'), ('dpkg-deb', 'dpkg'), ('zstd', 'zstd'), ('tar', 'tar'),
                              ('patch', 'patch')):
         if not shutil.which(program, path=d.getVar('PATH')):

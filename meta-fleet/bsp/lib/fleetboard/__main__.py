@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fleetboard import Board, BoardError, bootargs, dts, env, fit, flash, load
+from fleetboard import Board, BoardError, bootargs, dts, env, fit, flash, load, tables
 from fleetboard.model import SLOT_NAMES
 
 
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (BoardError, flash.FlashError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
     else:
         return 0
     return 1
@@ -65,6 +65,14 @@ def _env(board: Board, arguments: argparse.Namespace) -> None:
 def _assemble(board: Board, arguments: argparse.Namespace) -> None:
     release = flash.Release(arguments.version, arguments.timestamp)
     flash.assemble(board, dict(arguments.images), arguments.output, release, arguments.manifest)
+
+
+def _tables(board: Board, arguments: argparse.Namespace) -> None:
+    found = tables.render(board)
+    if arguments.table is not None:
+        sys.stdout.write(found[arguments.table])
+    else:
+        sys.stdout.write("\n".join(f"## {name}\n\n{table}" for name, table in found.items()))
 
 
 def _verify(board: Board, arguments: argparse.Namespace) -> None:
@@ -143,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--timestamp",
         type=int,
-        default=int(os.environ.get("SOURCE_DATE_EPOCH", "0")),
+        default=os.environ.get("SOURCE_DATE_EPOCH", "0"),
         help="seconds since 1970 (default: SOURCE_DATE_EPOCH)",
     )
     added.add_argument("--manifest", type=Path, help="write flash-manifest.json here")
@@ -152,6 +160,9 @@ def _parser() -> argparse.ArgumentParser:
     added = command("verify", _verify, "check a flash image")
     added.add_argument("image", type=Path)
     added.add_argument("--manifest", type=Path, help="flash-manifest.json to check it against as well")
+
+    added = command("tables", _tables, "the board as Markdown tables")
+    added.add_argument("table", nargs="?", choices=tables.NAMES)
     return parser
 
 

@@ -89,14 +89,16 @@ def parse(text: str, path: Path | str = "board.toml") -> Board:
 
 
 def _board(root: Table) -> Board:
-    root.integer("schema", SCHEMA, SCHEMA)
+    root.integer("schema", SCHEMA, SCHEMA, form="d")
     soc_table = root.table("soc")
     soc_name = soc_table.choice("name", SOCS)
     soc = SOCS[soc_name]
-    memory = soc_table.integer("memory_mib", soc.memory_sizes[0] >> 20, soc.memory_sizes[-1] >> 20) << 20
-    if memory not in soc.memory_sizes:
-        allowed = ", ".join(str(size >> 20) for size in soc.memory_sizes)
-        soc_table.problem("memory_mib", f"{memory >> 20} is not allowed; expected one of {allowed}")
+    smallest, *_, largest = soc.memory_mib
+    memory_mib = soc_table.integer("memory_mib", smallest, largest, form="d")
+    if memory_mib not in soc.memory_mib:
+        allowed = ", ".join(map(str, soc.memory_mib))
+        soc_table.problem("memory_mib", f"{memory_mib} is not allowed; expected one of {allowed}")
+    memory = memory_mib << 20
     soc_table.close()
     emulator = _emulator(root.table("emulator"))
     flash = _flash(root.table("flash"), soc, emulator)
@@ -181,7 +183,7 @@ def _consoles(table: Table, soc: Soc) -> tuple[Console, Console]:
 def _console(table: Table, soc: Soc) -> Console:
     uart = table.choice("uart", soc.uarts)
     tty, serial = soc.uarts[uart]
-    baud = table.integer("baud", 9600, 115200)
+    baud = table.integer("baud", 9600, 115200, form="d")
     if table.ok and str(baud) not in BAUDS:
         table.problem("baud", f"{baud} is not allowed; expected one of {', '.join(BAUDS)}")
     table.close()
@@ -196,7 +198,7 @@ def _network(table: Table, soc: Soc) -> Network:
         forward = Forward(
             name=entry.text("name", SLUG, SLUG_MEANING),
             protocol=entry.choice("protocol", ("tcp", "udp")),
-            port=entry.integer("port", 1, 65535),
+            port=entry.integer("port", 1, 65535, form="d"),
         )
         if entry.close():
             _unique(entry, "name", forward.name, names)
@@ -215,7 +217,7 @@ def _network(table: Table, soc: Soc) -> Network:
 
 def _kcs(table: Table, soc: Soc) -> Kcs:
     kcs = Kcs(
-        channel=table.integer("channel", min(soc.kcs_channels), max(soc.kcs_channels)),
+        channel=table.integer("channel", min(soc.kcs_channels), max(soc.kcs_channels), form="d"),
         io_address=table.integer("io_address", 0x100, 0xFFFE, multiple=2),
     )
     table.close()
@@ -251,13 +253,15 @@ def _flash(table: Table, soc: Soc, emulator: Emulator) -> Flash:
         )
     partitions: list[Partition] = []
     names: set[str] = set()
-    for index, entry in enumerate(table.tables("partition", at_least=len(REQUIRED_PARTITIONS))):
+    mentioned: set[str] = set()
+    for index, entry in enumerate(table.tables("partition", at_least=1)):
         partition = Partition(
             name=entry.text("name", SLUG, SLUG_MEANING),
             offset=entry.integer("offset", 0, max(size - ERASE_BLOCK, 0), multiple=ERASE_BLOCK),
             size=entry.integer("size", ERASE_BLOCK, size, multiple=ERASE_BLOCK),
             index=index,
         )
+        mentioned.add(partition.name)
         if not entry.close():
             continue
         _unique(entry, "name", partition.name, names)
@@ -276,11 +280,9 @@ def _flash(table: Table, soc: Soc, emulator: Emulator) -> Flash:
                 )
         partitions.append(partition)
     table.close()
-    for name in REQUIRED_PARTITIONS:
-        if table.ok and name not in names:
-            table.problem(
-                "partition", f"there is no partition {name!r}; needed are {', '.join(REQUIRED_PARTITIONS)}"
-            )
+    absent = [name for name in REQUIRED_PARTITIONS if name not in mentioned]
+    if absent and mentioned and "" not in mentioned:
+        table.problem("partition", f"there is no partition {', '.join(absent)}; a board needs these")
     _check_roles(table, partitions)
     return Flash(size, erase_block, soc.flash_mapped_at, tuple(partitions))
 
@@ -334,10 +336,10 @@ def _i2c(root: Table, soc: Soc, emulator: Emulator, gpios: dict[str, Gpio]) -> t
     sensor_names: set[str] = set()
     faults: set[str] = set()
     for entry in root.tables("i2c"):
-        number = entry.integer("bus", 0, soc.i2c_buses - 1)
+        number = entry.integer("bus", 0, soc.i2c_buses - 1, form="d")
         role = entry.text("role", SLUG, SLUG_MEANING)
         owner = entry.choice("owner", ("bmc", "host"))
-        frequency = entry.integer("frequency", 10_000, 1_000_000, default=100_000)
+        frequency = entry.integer("frequency", 10_000, 1_000_000, default=100_000, form="d")
         taken = {
             address: "the emulated machine" for bus, address in MACHINES[emulator.machine] if bus == number
         }

@@ -10,8 +10,15 @@ MISSING = object()
 
 
 def _type_name(value: object) -> str:
-    names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "table"}
-    return names.get(type(value), type(value).__name__)
+    names = {
+        bool: "a boolean",
+        int: "an integer",
+        float: "a number",
+        str: "a string",
+        list: "an array",
+        dict: "a table",
+    }
+    return names.get(type(value), f"a {type(value).__name__}")
 
 
 class Table:
@@ -46,7 +53,7 @@ class Table:
             return MISSING
         # bool is an int to Python, never to a board file
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            self.problem(name, f"is a {_type_name(value)}; expected {expected}")
+            self.problem(name, f"is {_type_name(value)}; expected {expected}")
             return MISSING
         return value
 
@@ -54,18 +61,23 @@ class Table:
         self._seen.add(name)
         return name not in self._data
 
-    def integer(self, name: str, low: int, high: int, multiple: int = 1, default: int | None = None) -> int:
-        """Return an integer in low..high that is a multiple of `multiple`; required without a default."""
+    def integer(
+        self, name: str, low: int, high: int, multiple: int = 1, default: int | None = None, form: str = "#x"
+    ) -> int:
+        """Return an integer in low..high that is a multiple of `multiple`; required without a default.
+
+        `form` is how messages write numbers, `d` for what people count in decimal.
+        """
         if default is not None and self._absent(name):
             return default
-        expected = f"an integer from {low:#x} to {high:#x}" + (
-            f", a multiple of {multiple:#x}" if multiple > 1 else ""
-        )
+        expected = f"an integer from {low:{form}} to {high:{form}}"
+        if multiple > 1:
+            expected += f", a multiple of {multiple:{form}}"
         value = self._get(name, int, expected)
         if not isinstance(value, int):
             return low
         if not low <= value <= high or value % multiple:
-            self.problem(name, f"{value:#x} is not allowed; expected {expected}")
+            self.problem(name, f"{value:{form}} is not allowed; expected {expected}")
             return low
         return value
 
@@ -117,7 +129,7 @@ class Table:
             if re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", key) is None:
                 table.problem(key, "is not an option name (lower-case letters, digits, . _ -)")
             elif not isinstance(value, int | str | bool):
-                table.problem(key, f"is a {_type_name(value)}; expected a string, integer or boolean")
+                table.problem(key, f"is {_type_name(value)}; expected a string, integer or boolean")
             elif isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9._/-]*", value) is None:
                 table.problem(key, f"{value!r} is not allowed; expected letters, digits and . _ / -")
             else:
@@ -128,7 +140,12 @@ class Table:
     def table(self, name: str, optional: bool = False) -> Table:
         """Return the sub-table; an empty one if it is missing (a mistake unless `optional`)."""
         value = {} if optional and self._absent(name) else self._get(name, dict, "a table")
-        return Table(value if isinstance(value, dict) else {}, self.key(name), self._problems)
+        if isinstance(value, dict):
+            return Table(value, self.key(name), self._problems)
+        # what a missing table lacks is not worth a line each
+        lacking = Table({}, self.key(name), [])
+        lacking.ok = False
+        return lacking
 
     def tables(self, name: str, at_least: int = 0) -> list[Table]:
         """Return the sub-tables of an array of tables with no fewer than `at_least` entries."""
@@ -144,7 +161,7 @@ class Table:
             if isinstance(entry, dict):
                 found.append(Table(entry, f"{self.key(name)}[{index}]", self._problems))
             else:
-                self.problem(f"{name}[{index}]", f"is a {_type_name(entry)}; expected a table")
+                self.problem(f"{name}[{index}]", f"is {_type_name(entry)}; expected a table")
         return found
 
     def close(self) -> bool:

@@ -19,7 +19,7 @@ class Soc:
     dtsi: str
     compatible: str
     memory_base: int
-    memory_sizes: tuple[int, ...]
+    memory_mib: tuple[int, ...]
     flash_mapped_at: int
     flash_window: int
     uarts: MappingProxyType[str, tuple[int, int]]
@@ -38,7 +38,7 @@ SOCS = MappingProxyType(
             dtsi="aspeed-g6.dtsi",
             compatible="aspeed,ast2600",
             memory_base=0x8000_0000,
-            memory_sizes=(256 << 20, 512 << 20, 1024 << 20, 2048 << 20),
+            memory_mib=(256, 512, 1024, 2048),
             flash_mapped_at=0x2000_0000,
             flash_window=0x1000_0000,
             # QEMU gives its first -serial to the BMC's console, uart5, then counts from uart1.

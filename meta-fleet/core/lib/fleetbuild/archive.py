@@ -99,9 +99,20 @@ def _download_batch(folder: Path, files: Sequence[Package | SourceFile]) -> None
     bases = {archive: mirror(archive) for archive in {file.archive for file in files}}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as name:
         partial = Path(name)
-        command = [str(APT_HELPER), "-o", "Acquire::Retries=3", "-o", "APT::Sandbox::User=root", "download-file"]
+        command = [
+            str(APT_HELPER),
+            "-o",
+            "Acquire::Retries=3",
+            "-o",
+            "APT::Sandbox::User=root",
+            "download-file",
+        ]
         for file in files:
-            command += [f"{bases[file.archive]}/{file.filename}", str(partial / file.sha256), f"SHA256:{file.sha256}"]
+            command += [
+                f"{bases[file.archive]}/{file.filename}",
+                str(partial / file.sha256),
+                f"SHA256:{file.sha256}",
+            ]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         bad = []
         for file in files:
@@ -126,7 +137,9 @@ def explain_failure(files: Sequence[Package | SourceFile], output: str) -> str:
             "FLEET_DEBIAN_SECURITY_MIRROR to a mirror that keeps old versions (a snapshot archive)."
         )
     if re.search(r"Hash Sum mismatch|unexpected size", output, re.I):
-        return f"the mirror gave wrong bytes for {names}{more}; nothing was kept. Try again, or another mirror."
+        return (
+            f"the mirror gave wrong bytes for {names}{more}; nothing was kept. Try again, or another mirror."
+        )
     last = next((line for line in reversed(output.splitlines()) if line.strip()), "apt-helper said nothing")
     return (
         f"cannot download {names}{more}: {last.strip()}. Check the network and apt's proxy settings; "
@@ -144,7 +157,12 @@ class AptRoot:
 
     def __init__(self, folder: Path, architecture: str, sources: Sequence[str]) -> None:
         self.folder = folder
-        for sub in ("etc/apt/preferences.d", "var/lib/apt/lists/partial", "var/cache/apt/archives/partial", "var/lib/dpkg"):
+        for sub in (
+            "etc/apt/preferences.d",
+            "var/lib/apt/lists/partial",
+            "var/cache/apt/archives/partial",
+            "var/lib/dpkg",
+        ):
             (folder / sub).mkdir(parents=True, exist_ok=True)
         self.status = folder / "var/lib/dpkg/status"
         self.status.touch()
@@ -163,7 +181,11 @@ class AptRoot:
         """Run an apt command (``apt-get`` or ``apt-cache`` first) on this root."""
         environment = {**os.environ, "LC_ALL": "C.UTF-8"}
         return subprocess.run(
-            [command[0], *self._options, *command[1:]], capture_output=True, text=True, check=False, env=environment
+            [command[0], *self._options, *command[1:]],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
         )
 
     def update(self) -> str | None:
@@ -179,7 +201,9 @@ class AptRoot:
             text = path.read_text(errors="replace")
             fields = dict(re.findall(r"^(Date|Codename|Label): (.+)$", text, re.M))
             if "Date" in fields:
-                found[fields.get("Codename", path.name)] = int(parsedate_to_datetime(fields["Date"]).timestamp())
+                found[fields.get("Codename", path.name)] = int(
+                    parsedate_to_datetime(fields["Date"]).timestamp()
+                )
         return found
 
 
@@ -231,7 +255,9 @@ def _verified_root(folder: Path, architecture: str) -> tuple[AptRoot, str]:
     _must_verify(apt)
     message = f"not used: the {architecture} index of {BASE}-security does not verify"
     if os.environ.get("FLEET_REQUIRE_SECURITY") == "1":
-        raise BuildError(f"{message} ({complaint}), and FLEET_REQUIRE_SECURITY is 1. Try another mirror or later.")
+        raise BuildError(
+            f"{message} ({complaint}), and FLEET_REQUIRE_SECURITY is 1. Try another mirror or later."
+        )
     print(f"WARNING: security updates {message}.", flush=True)
     return apt, message
 
@@ -249,7 +275,9 @@ def _lock_group(apt: AptRoot, group: str, seeds: Seeds) -> dict[str, Package]:
     wanted = seeds.wanted(group)
     result = apt.run("apt-get", "install", "--simulate", "--no-install-recommends", "--assume-yes", *wanted)
     if result.returncode:
-        raise BuildError(f"apt cannot satisfy [{group}] of seeds.toml:\n{result.stdout}{result.stderr}".rstrip())
+        raise BuildError(
+            f"apt cannot satisfy [{group}] of seeds.toml:\n{result.stdout}{result.stderr}".rstrip()
+        )
     solution = re.findall(r"^Inst (\S+) (?:\[[^]]*\] )?\((\S+) ", result.stdout, re.M)
     shown = apt.run("apt-cache", "show", *(f"{name}={version}" for name, version in solution))
     exact = dict(solution)

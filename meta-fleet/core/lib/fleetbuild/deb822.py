@@ -10,17 +10,21 @@ Stanza = dict[str, str]
 
 
 def stanzas(text: str) -> Iterator[Stanza]:
-    """Yield each stanza of a control file; continuation lines keep their newline, field names their case."""
+    """Yield each stanza of a control file; continuation lines keep their newline, field names their case.
+
+    Comment lines are left out. A line that is neither field, continuation nor comment is ignored.
+    """
     current: Stanza = {}
     field = ""
-    for line in text.splitlines():
+    # Not splitlines(): licence texts hold form feeds, and those do not end a line.
+    for line in text.split("\n"):
         if not line.strip():
             if current:
                 yield current
             current, field = {}, ""
         elif line[0] in " \t":
             if field:
-                current[field] += "\n" + line[1:]
+                current[field] += "\n" + line[1:].rstrip("\r")
         elif ":" in line and not line.startswith("#"):
             field, _, value = line.partition(":")
             current[field] = value.strip()
@@ -28,13 +32,13 @@ def stanzas(text: str) -> Iterator[Stanza]:
         yield current
 
 
-_NAME = re.compile(r"^\s*([a-z0-9][a-z0-9+.-]*)")
+_NAME = re.compile(r"\s*([a-z0-9][a-z0-9+.-]*)")
 
 
 def relation(value: str) -> list[list[str]]:
     """Return a Depends-like field as groups of alternative package names, without versions and qualifiers."""
     groups = []
-    for group in value.replace("\n", " ").split(","):
+    for group in value.split(","):
         names = [match.group(1) for part in group.split("|") if (match := _NAME.match(part))]
         if names:
             groups.append(names)

@@ -55,7 +55,9 @@ def _member(path: Path, prefix: str) -> Iterator[IO[bytes]]:
             process = subprocess.Popen(["zstd", "-dc"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             with ThreadPoolExecutor(1) as pool:
                 assert process.stdin and process.stdout
-                feed = pool.submit(lambda pipe, data: (pipe.write(data), pipe.close()), process.stdin, stream.read(size))
+                feed = pool.submit(
+                    lambda pipe, data: (pipe.write(data), pipe.close()), process.stdin, stream.read(size)
+                )
                 yield process.stdout
                 feed.result()
         else:
@@ -85,8 +87,17 @@ def unpack_tools(folder: Path, packages: list[Package], root: Path) -> None:
     def one(package: Package) -> None:
         path = checked(folder, package)
         dpkg = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(path)], stdout=subprocess.PIPE)
-        tar = ["tar", "-x", "--keep-directory-symlink", "--no-same-owner", "--exclude=./usr/share/doc", "--exclude=./usr/share/man"]
-        result = subprocess.run([*tar, "--exclude=./usr/share/locale", "-C", str(root)], stdin=dpkg.stdout, check=False)
+        tar = [
+            "tar",
+            "-x",
+            "--keep-directory-symlink",
+            "--no-same-owner",
+            "--exclude=./usr/share/doc",
+            "--exclude=./usr/share/man",
+        ]
+        result = subprocess.run(
+            [*tar, "--exclude=./usr/share/locale", "-C", str(root)], stdin=dpkg.stdout, check=False
+        )
         if dpkg.wait() or result.returncode:
             raise BuildError(f"cannot unpack {path.name} into {root}; is the disk full?")
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import fleetboard
 from fleetboard import bootargs, dts, fit
 from fleetboard import flash as map_
-
 from fleetbuild import sandbox
 
 SLOTS = ("a", "b")
@@ -50,7 +49,12 @@ def make(
     trees = {slot: Path(f"{board.name}-{slot}.dtb") for slot in SLOTS}
     (fit_work / "fit.its").write_text(fit.render(board, Path("zImage"), trees))
     sandbox.run(sysroot, fit_work, ["mkimage", "-f", "fit.its", "fitImage"], environment=environment)
-    for path in (fit_work / "fitImage", work / "rofs.img", uboot / "u-boot-with-spl.bin", *(fit_work / t for t in trees.values())):
+    for path in (
+        fit_work / "fitImage",
+        work / "rofs.img",
+        uboot / "u-boot-with-spl.bin",
+        *(fit_work / t for t in trees.values()),
+    ):
         shutil.copy(path, out / path.name)
     shutil.copy(board_file, out / "board.toml")
     images = {

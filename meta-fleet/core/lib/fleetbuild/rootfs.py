@@ -115,7 +115,19 @@ def byte_compile(sysroot: Path, work: Path, tree: Tree, folders: Iterable[str]) 
     present = [folder for folder in folders if (tree.root / folder).is_dir()]
     if not present:
         return
-    argv = ["python3.11", "-m", "compileall", "-q", "-j0", "--invalidation-mode", "unchecked-hash", "-s", top, "-p", "/"]
+    argv = [
+        "python3.11",
+        "-m",
+        "compileall",
+        "-q",
+        "-j0",
+        "--invalidation-mode",
+        "unchecked-hash",
+        "-s",
+        top,
+        "-p",
+        "/",
+    ]
     sandbox.run(sysroot, work, [*argv, *(f"{top}/{folder}" for folder in present)])
 
 
@@ -146,9 +158,13 @@ def set_permissions(tree: Tree, table: Path, numbers: Mapping[str, int]) -> None
     for name, entry in data.get("permissions", {}).items():
         unknown = sorted(set(entry) - {"owner", "group", "mode", "capabilities", "reason"})
         if unknown:
-            raise BuildError(f"{table}: '{name}': unknown key {', '.join(unknown)}; allowed: owner, group, mode, capabilities, reason")
+            raise BuildError(
+                f"{table}: '{name}': unknown key {', '.join(unknown)}; allowed: owner, group, mode, capabilities, reason"
+            )
         if not (tree.root / name).exists():
-            raise BuildError(f"{table}: '{name}' is not in the image; remove the entry or install what brings it")
+            raise BuildError(
+                f"{table}: '{name}' is not in the image; remove the entry or install what brings it"
+            )
         try:
             changes: dict[str, object] = {
                 "uid": numbers[entry.get("owner", "root")],
@@ -185,7 +201,9 @@ def add_component(tree: Tree, component: Component) -> list[str]:
         for member in tar:
             name = member.name.removeprefix("./")
             if not member.isdir() and name and (tree.root / name).exists():
-                raise BuildError(f"component '{component.name}' would overwrite /{name}; let only one recipe install it")
+                raise BuildError(
+                    f"component '{component.name}' would overwrite /{name}; let only one recipe install it"
+                )
     with tarfile.open(component.archive) as tar:
         return tree.add_tar(tar)
 

@@ -40,7 +40,9 @@ def _checked(downloads: Path, file: SourceFile) -> Path:
     with path.open("rb") as stream:
         if hashlib.file_digest(stream, "sha256").hexdigest() != file.sha256:
             path.unlink()
-            raise BuildError(f"{path.name}: the download cache held wrong bytes; removed, run the build again.")
+            raise BuildError(
+                f"{path.name}: the download cache held wrong bytes; removed, run the build again."
+            )
     return path
 
 

@@ -71,7 +71,9 @@ class Tree:
                 path.chmod(0o755 if member.mode & 0o111 else 0o644)
             else:
                 raise BuildError(f"{member.name}: archives may hold files, folders and links only")
-            xattrs = {k.removeprefix(_XATTR): v for k, v in member.pax_headers.items() if k.startswith(_XATTR)}
+            xattrs = {
+                k.removeprefix(_XATTR): v for k, v in member.pax_headers.items() if k.startswith(_XATTR)
+            }
             self.attributes[name] = Attributes(member.uid, member.gid, member.mode & 0o7777, xattrs)
             if not member.isdir():
                 paths.append(name)
@@ -93,7 +95,9 @@ class Tree:
         wanted = list(patterns)
         used = set()
         for name in list(self.paths()):
-            pattern = next((p for p in wanted if fnmatchcase(name, p) or name.startswith(p.rstrip("/") + "/")), None)
+            pattern = next(
+                (p for p in wanted if fnmatchcase(name, p) or name.startswith(p.rstrip("/") + "/")), None
+            )
             if pattern is None:
                 continue
             used.add(pattern)

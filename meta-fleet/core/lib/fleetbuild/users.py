@@ -51,7 +51,9 @@ def load(path: Path) -> Table:
         try:
             users[name] = User(name=name, **{**entry, "groups": tuple(entry.get("groups", ()))})
         except TypeError as error:
-            raise BuildError(f"{path}: [users.{name}]: {error}; allowed: uid, home, shell, comment, groups") from None
+            raise BuildError(
+                f"{path}: [users.{name}]: {error}; allowed: uid, home, shell, comment, groups"
+            ) from None
     groups = dict(data.get("groups", {}))
     numbers: dict[int, str] = {}
     for name, number in [*((u.name, u.uid) for u in users.values()), *groups.items()]:
@@ -79,9 +81,20 @@ def parse_useradd(parameters: str) -> list[str]:
             raise BuildError(f"USERADD_PARAM '{parameters}': {message}")
 
     parser = Parser(prog="useradd", add_help=False)
-    for flag in (("-r", "--system"), ("-M", "--no-create-home"), ("-U", "--user-group"), ("-N", "--no-user-group")):
+    for flag in (
+        ("-r", "--system"),
+        ("-M", "--no-create-home"),
+        ("-U", "--user-group"),
+        ("-N", "--no-user-group"),
+    ):
         parser.add_argument(*flag, action="store_true")
-    for flag in (("-d", "--home-dir"), ("-s", "--shell"), ("-c", "--comment"), ("-g", "--gid"), ("-G", "--groups")):
+    for flag in (
+        ("-d", "--home-dir"),
+        ("-s", "--shell"),
+        ("-c", "--comment"),
+        ("-g", "--gid"),
+        ("-G", "--groups"),
+    ):
         parser.add_argument(*flag)
     parser.add_argument("name")
     names = []
@@ -89,7 +102,9 @@ def parse_useradd(parameters: str) -> list[str]:
         if words.strip():
             options = parser.parse_args(shlex.split(words))
             if not options.system:
-                raise BuildError(f"USERADD_PARAM '{words.strip()}': only system users are made at build time (--system)")
+                raise BuildError(
+                    f"USERADD_PARAM '{words.strip()}': only system users are made at build time (--system)"
+                )
             names.append(options.name)
     return names
 
@@ -120,7 +135,9 @@ def tables(
         for other in user.groups:
             members.setdefault(other, []).append(name)
     present = {entry[0] for entry in group}
-    group += [[name, "x", str(number), ""] for name, number in sorted(table.groups.items()) if name not in present]
+    group += [
+        [name, "x", str(number), ""] for name, number in sorted(table.groups.items()) if name not in present
+    ]
     for entry in group:
         entry[1] = "x"
         entry[3] = ",".join(sorted({*filter(None, entry[3].split(",")), *members.pop(entry[0], ())}))

@@ -35,7 +35,15 @@ def make(sysroot: Path, work: Path, epoch: int) -> None:
         sysroot,
         work,
         [
-            *("veritysetup", "format", "rofs.img", "rofs.img", "--no-superblock", "--hash=sha256", f"--salt={salt}"),
+            *(
+                "veritysetup",
+                "format",
+                "rofs.img",
+                "rofs.img",
+                "--no-superblock",
+                "--hash=sha256",
+                f"--salt={salt}",
+            ),
             *(f"--data-block-size={BLOCK}", f"--hash-block-size={BLOCK}"),
             *(f"--data-blocks={blocks}", f"--hash-offset={blocks * BLOCK}"),
         ],
