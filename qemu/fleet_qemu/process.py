@@ -23,10 +23,15 @@ CommandLine = Callable[[int, int], list[str]]
 """Gives QEMU's command line from the descriptors of its QMP and its qtest socket."""
 
 
-def _die_with_parent(parent: int) -> None:
-    """Run in the child before exec: the kernel kills QEMU when the supervisor ends, however it ends."""
-    if _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0 or os.getppid() != parent:
-        os._exit(127)
+def die_with_parent(number: signal.Signals) -> Callable[[], None]:
+    """Make a `preexec_fn`: the kernel sends the child this signal when we end, however we end."""
+    parent = os.getpid()
+
+    def prepare() -> None:
+        if _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) != 0 or os.getppid() != parent:
+            os._exit(127)
+
+    return prepare
 
 
 class QemuProcess:
@@ -51,7 +56,6 @@ class QemuProcess:
         qmp.setblocking(False)
         qtest.setblocking(False)
         argv = command(qmp_far.fileno(), qtest_far.fileno())
-        parent = os.getpid()
         with log.open("ab") as output, qmp_far, qtest_far:
             offset = output.tell()
             try:
@@ -61,7 +65,7 @@ class QemuProcess:
                     stdout=output,
                     stderr=output,
                     pass_fds=(qmp_far.fileno(), qtest_far.fileno(), *keep_open),
-                    preexec_fn=lambda: _die_with_parent(parent),
+                    preexec_fn=die_with_parent(signal.SIGKILL),
                 )
             except OSError as error:
                 raise QemuError(

@@ -167,3 +167,15 @@ def test_interrupted_leaves_nothing(checkout: Path, tmp_path: Path, number: sign
         process.send_signal(number)
     assert process.wait(SECONDS) == 128 + number
     assert not runs(int(pid_file.read_text()))
+
+
+def test_killed_leaves_nothing(checkout: Path, tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    write_areas(checkout, ("long", 5, ["sh", "-c", f"echo $$ >{pid_file}; exec sleep 600"]))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fleet_cli", "test"], cwd=checkout, env=environment(checkout)
+    )
+    until(lambda: pid_file.exists() and pid_file.read_text().strip(), "the area starts")
+    process.kill()
+    process.wait(SECONDS)
+    until(lambda: not runs(int(pid_file.read_text())), "the area ends")

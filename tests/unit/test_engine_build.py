@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -193,8 +194,7 @@ def test_a_task_sees_its_own_world(build: Build) -> None:
     assert environment["MINI_EXPORTED"] == "exported by the metadata"
     assert environment["MINI_FLAGGED"] == "handed over by the exports flag"
     assert environment["LET_IN"] == "yes"
-    assert "MINI_HIDDEN" not in environment
-    assert "SECRET" not in environment
+    assert not {"MINI_HIDDEN", "SECRET", "NOT_EXPORTED"} & set(environment)
     assert (build.out / "hello.umask").read_text() == "0077\n"
     assert re.fullmatch("compile [0-9a-f]{64}\n", (build.out / "hello.task").read_text())
     assert (build.out / "report").read_text() == "report 64 1\nexported by the metadata\n"
@@ -236,7 +236,9 @@ def test_other_configurations_build_beside_the_first(build: Build) -> None:
     build.good("hello", "mc:other:hello")
     assert "hello install" in build.order()
     # The same input: the second configuration waits for the first one's result and takes it over.
-    assert "hello install_setscene" in (build.directory / "out-other/order").read_text().splitlines()
+    other = build.directory / "out-other"
+    assert "hello install_setscene" in (other / "order").read_text().splitlines()
+    assert set((other / "restored").read_text().splitlines()) == {"install_setscene"}
 
 
 def test_results_of_shared_state_stand_for_tasks(build: Build) -> None:
@@ -277,7 +279,7 @@ def test_only_a_task_with_the_network_flag_has_a_network(build: Build) -> None:
 
 def test_a_fakeroot_task_runs_under_the_fakeroot_program(build: Build) -> None:
     build.good("rooted")
-    assert (build.out / "rooted.install").read_text() == "on=yes wrapped=yes\nstate\n"
+    assert (build.out / "rooted.install").read_text() == "on=yes wrapped=yes worker=\nstate\n"
     assert (build.out / "rooted.compile").read_text() == "on=no wrapped=\n"
     calls = (build.out / "pretend.log").read_text().splitlines()
     assert calls[0].startswith("python")  # the worker
@@ -437,6 +439,51 @@ def test_worker_quits_when_told(worker: "subprocess.Popen[bytes]") -> None:
     output, _ = worker.communicate(request("ping", b"") + request("quit", b"") + b"<never", timeout=PATIENCE)
     assert worker.returncode == 0
     assert output.count(b"<event>") == output.count(b"</event>") == 1  # the answer to the ping, for the log
+
+
+def test_worker_listens_while_nobody_reads_its_answers(worker: "subprocess.Popen[bytes]") -> None:
+    count = 20_000  # megabytes in both directions, far more than two pipes hold
+    requests = request("ping", b"") * count + request("quit", b"")
+    assert worker.stdin is not None
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(worker.stdin.write, requests)
+        try:
+            assert done.result(PATIENCE) == len(requests)
+        except TimeoutError:
+            worker.kill()
+            raise
+    output, _ = worker.communicate(timeout=PATIENCE)
+    assert worker.returncode == 0
+    assert output.count(b"<event>") == count
+
+
+def test_the_last_words_of_a_task_come_before_its_end(engine_root: Path) -> None:
+    # A task that has ended while the worker was busy: its pipe is full of events, nobody polled it.
+    script = """
+import os
+from fleet_engine import framing, worker
+replies, replies_write = os.pipe()
+subject = worker.Worker(os.open(os.devnull, os.O_RDONLY), replies_write)
+events, events_write = os.pipe()
+pid = os.fork()
+if pid == 0:
+    os.write(events_write, b"".join(framing.from_task(b"word %d" % n) for n in range(1000)) + b"half")
+    os._exit(7)
+os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+subject._children[pid] = worker._Child("recipe:do_task", events)  # its write end stays open here, too
+subject._reap()
+print(subject._output.decode("latin-1"))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PYTHONPATH": str(engine_root / "lib")},
+        capture_output=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    words, _, end = done.stdout.decode().partition("<exitcode>")
+    assert words == "".join(f"<event>word {number}</event>" for number in range(1000))
+    assert pickle.loads(end.encode("latin-1")) == ("recipe:do_task", 7)
 
 
 def test_worker_dies_with_its_server(worker: "subprocess.Popen[bytes]") -> None:

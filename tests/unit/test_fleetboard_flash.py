@@ -126,8 +126,19 @@ def covered() -> list[int]:
         for partition in (fit, rofs):
             found += range(partition.offset, partition.offset + len(full()[partition.name]))
     for slot in SMALL.flash.slots:
-        found += range(slot.manifest.offset, slot.manifest.offset + 200)
+        content = flash.Content(len(full()[slot.fit.name]), "0" * 64)
+        manifest = flash.SlotManifest(SMALL.name, RELEASE, {"fit": content, "rofs": content})
+        found += range(slot.manifest.offset, slot.manifest.offset + len(flash.encode_manifest(manifest)))
     return found
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"1.2.3", b"1.2.4"), (b"1700000000", b"1700000001")])
+def test_a_manifest_with_another_version_or_time_does_not_match_its_sum(
+    folder: Path, sound: bytes, old: bytes, new: bytes
+) -> None:
+    image = folder / "flash.img"
+    image.write_bytes(sound.replace(old, new))
+    assert "manifest-b: does not match its own sha256" in problems(SMALL, image)
 
 
 @settings(deadline=None, max_examples=300)

@@ -149,6 +149,13 @@ def test_the_kernel_binds_only_what_is_powered_and_nobody_elses() -> None:
     assert {"inlet-temp", "hot-swap", "fan-controller", "fru"} <= bound
 
 
+def test_a_standby_device_on_the_hosts_bus_is_not_bound_by_the_kernel() -> None:
+    board = fleetboard.parse(mutated("i2c", 0, "device", 2, "domain", value="standby"))
+    bus = board.bus("dimm")
+    assert [device.domain for device in bus.devices] == ["host", "host", "standby", "host"]
+    assert not any(bus.probed_at_boot(device) for device in bus.devices)
+
+
 def test_lines_are_numbered_by_bank_and_pin() -> None:
     board = fleetboard.load(X1_PATH)
     assert (board.gpio("POWER_BUTTON").line, board.gpio("POWER_BUTTON").offset) == ("A0", 0)

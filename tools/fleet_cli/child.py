@@ -2,12 +2,14 @@
 """Run a program in the foreground and never leave it behind."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from fleet_cli.errors import UserError
+from fleet_qemu.process import die_with_parent
 
 _GRACE_SECONDS = 30.0  # for BitBake to end its tasks
 
@@ -22,10 +24,17 @@ def run(
     """Run `argv` to its end with `env` added to the environment; its exit code.
 
     When this process is interrupted, the program gets time to end (the terminal has interrupted it, too),
-    then SIGTERM, then SIGKILL. Raises UserError when it cannot be started.
+    then SIGTERM, then SIGKILL. When this process is killed, the program gets SIGTERM. Raises UserError when
+    it cannot be started.
     """
     try:
-        child = subprocess.Popen(argv, cwd=cwd, env={**os.environ, **(env or {})}, stdout=stdout)
+        child = subprocess.Popen(
+            argv,
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            stdout=stdout,
+            preexec_fn=die_with_parent(signal.SIGTERM),
+        )
     except OSError as error:
         raise UserError(f"{argv[0]} cannot be run ({error.strerror})", "run './fleet setup'") from None
     try:

@@ -11,5 +11,6 @@ do_install_setscene() {
         exit 1
     fi
     note_run install_setscene
+    echo "${BB_CURRENTTASK}" >> "${OUT}/restored"
 }
 addtask do_install_setscene

@@ -2,7 +2,7 @@
 # One task as a pretended root, one as oneself.
 fakeroot do_install() {
     note_run install
-    echo "on=$PRETEND_ON wrapped=$PRETEND_WRAPPED" > "${OUT}/rooted.install"
+    echo "on=$PRETEND_ON wrapped=$PRETEND_WRAPPED worker=$PRETEND_WORKER" > "${OUT}/rooted.install"
     test -d "${OUT}/pretend-state" && echo state >> "${OUT}/rooted.install"
 }
 
