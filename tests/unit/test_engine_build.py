@@ -406,6 +406,17 @@ def test_ctrl_c_twice_stops_all_processes(build: Build, task: str, mark: str) ->
     build.wait_until_gone()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_bitbake_takes_its_build_along_when_told_to_end(build: Build, number: signal.Signals) -> None:
+    bitbake = build.start("sleeper")
+    shell = build.started("sleeper.pid")
+    bitbake.process.send_signal(number)
+    assert "returning a non-zero exit code" in bitbake.finish()
+    assert bitbake.process.returncode == 1
+    assert shell not in build.pids()
+    build.wait_until_gone()
+
+
 def test_a_killed_worker_fails_the_build(build: Build) -> None:
     bitbake = build.start("sleeper")
     build.started("sleeper.pid")

@@ -5,13 +5,15 @@
 import fcntl
 import io
 import os
+import signal
 import sys
 import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import bb
 import bb.command
@@ -29,6 +31,9 @@ _POLL_SECONDS = 0.25
 class Refusal(Exception):
     """The user has to do something first; the message says what."""
 
+
+_SECOND_INTERRUPT_SECONDS = 0.5
+"""When a second interrupt follows the first one: that one only keeps further tasks from starting."""
 
 _PIPE_ENDED = (EOFError, OSError, TypeError)
 """What reading from a pipe raises that the other side, or another thread here, has closed."""
@@ -89,6 +94,7 @@ def main(argv: list[str]) -> int:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # in logs, too, lines appear when they are said
         bb.server.process.BBUIEventQueue = EventQueue
+        stop_build_on_signals()
         parameters = bb.main.BitBakeConfigParameters(argv)
         ours = not (parameters.remote_server or parameters.observe_only)
         with only_interface() if ours else nullcontext():
@@ -102,6 +108,23 @@ def main(argv: list[str]) -> int:
     except Exception:
         traceback.print_exc()
     return 1
+
+
+def stop_build_on_signals() -> None:
+    """Let SIGTERM (kas was interrupted) and SIGHUP (the terminal is gone) do what Ctrl-C twice does.
+
+    Otherwise the user interface would be gone at once, and the server would go on building for half
+    a minute, unseen, with its lock held.
+    """
+
+    def interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+        if number != signal.SIGALRM:
+            signal.setitimer(signal.ITIMER_REAL, _SECOND_INTERRUPT_SECONDS)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, interrupt)
 
 
 def check_version() -> None:
