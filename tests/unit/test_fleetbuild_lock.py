@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetbuild import BuildError, archive, lock
+from fleetbuild import BuildError, indexes, lock
 from fleetbuild.deb822 import Stanza
 from fleetbuild.lock import Lock, Package, Seeds, Source, SourceFile
 
@@ -327,7 +327,7 @@ class TestChanges:
 
 
 class TestCommand:
-    """``./fleet lock`` with a made-up archive; the tests of archive.py have a real one."""
+    """``./fleet lock`` with a made-up archive; the tests of indexes.py have a real one."""
 
     @pytest.fixture
     def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -336,7 +336,7 @@ class TestCommand:
         return tmp_path
 
     def archive_holds(self, monkeypatch: pytest.MonkeyPatch, new: Lock) -> None:
-        monkeypatch.setattr(archive, "make_lock", lambda _seeds: new)
+        monkeypatch.setattr(indexes, "make_lock", lambda _seeds: new)
 
     def test_the_first_run_writes_the_lock_and_says_what_is_in_it(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -394,7 +394,7 @@ class TestCommand:
             raise BuildError("no network")
 
         (folder / "packages.json").write_text("old")
-        monkeypatch.setattr(archive, "make_lock", broken)
+        monkeypatch.setattr(indexes, "make_lock", broken)
         assert lock.main([]) == 2
         assert capsys.readouterr().err.endswith("fleet lock: no network\n")
         assert (folder / "packages.json").read_text() == "old"

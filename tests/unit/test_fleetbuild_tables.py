@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetbuild import archive, lock, names
+from fleetbuild import indexes, lock, names
 from fleetbuild.lock import Lock, Seeds
 
 
@@ -33,7 +33,7 @@ def test_nothing_excluded_is_locked(group: str, have: Lock, seeds: Seeds) -> Non
 @pytest.mark.parametrize("group", lock.GROUPS)
 def test_every_package_is_of_the_architecture_of_its_group(group: str, have: Lock) -> None:
     for entry in have.groups[group].values():
-        assert entry.architecture in {"all", archive.ARCHITECTURES[group]}
+        assert entry.architecture in {"all", indexes.ARCHITECTURES[group]}
         version = entry.version.split(":")[-1]
         assert Path(entry.filename).name == f"{entry.name}_{version}_{entry.architecture}.deb"
 
@@ -67,8 +67,8 @@ def test_byte_code_of_the_build_is_what_the_board_runs(have: Lock) -> None:
 
 
 def test_the_fate_of_the_security_suite_is_told_for_every_architecture(have: Lock) -> None:
-    assert set(have.security) == set(archive.ARCHITECTURES.values())
-    for group, architecture in archive.ARCHITECTURES.items():
+    assert set(have.security) == set(indexes.ARCHITECTURES.values())
+    for group, architecture in indexes.ARCHITECTURES.items():
         if not have.security[architecture].startswith("verified"):
             assert {entry.archive for entry in have.groups[group].values()} == {"debian"}
 

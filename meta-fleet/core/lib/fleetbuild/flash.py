@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From root partition, kernel and boot loader to a flash image; the map and the texts come from the board file."""
+"""From root partition, kernel and boot loader to a flash image; map and texts come from the board file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def make(
 ) -> None:
     """Write device trees, FIT, flash image and flash-manifest.json to ``out``.
 
-    ``kernel`` and ``uboot`` are the sysroot folders of those recipes; ``work`` holds rofs.img and verity.json.
+    ``kernel`` and ``uboot`` are the sysroot folders of those recipes, ``work`` holds rofs.img and
+    verity.json, ``epoch`` (s) is the time in the FIT and in the manifest.
     """
     verity = bootargs.Verity(**json.loads((work / "verity.json").read_text()))
     fit_work = work / "fit"
@@ -42,8 +43,8 @@ def make(
         source = fit_work / f"{board.name}-{slot}.dts"
         source.write_text(dts.render(board, slot, bootargs.render(board, slot, verity)))
         script = (
-            f"cpp -nostdinc -undef -D__DTS__ -x assembler-with-cpp -P -I /kernel -I /kernel/include {source.name} "
-            f"{source.stem}.pre && dtc -q -I dts -O dtb -o {source.stem}.dtb {source.stem}.pre"
+            "cpp -nostdinc -undef -D__DTS__ -x assembler-with-cpp -P -I /kernel -I /kernel/include "
+            f"{source.name} {source.stem}.pre && dtc -q -I dts -O dtb -o {source.stem}.dtb {source.stem}.pre"
         )
         sandbox.run(sysroot, fit_work, ["sh", "-ec", script], read_only=inputs, environment=environment)
     trees = {slot: Path(f"{board.name}-{slot}.dtb") for slot in SLOTS}

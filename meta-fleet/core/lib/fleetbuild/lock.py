@@ -323,7 +323,7 @@ def changes(old: Lock | None, new: Lock) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make a new lock from the archive, or with ``--check`` say whether the present one is up to date."""
-    from fleetbuild.archive import make_lock
+    from fleetbuild.indexes import make_lock
 
     parser = argparse.ArgumentParser(prog="fleet lock", description=main.__doc__)
     parser.add_argument(

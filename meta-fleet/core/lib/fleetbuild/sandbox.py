@@ -17,6 +17,8 @@ from pathlib import Path
 from fleetbuild import BuildError
 
 BUILD = "/build"
+# Links of a merged /usr. The root itself is made anew, so that a sysroot needs no folders to mount on.
+_MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _ENVIRONMENT = {
     "PATH": "/usr/bin:/usr/sbin",
     "HOME": "/tmp",
@@ -27,6 +29,11 @@ _ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONHASHSEED": "0",
 }
+ALLOW_NAMESPACES = (
+    "Allow user namespaces: 'sysctl kernel.unprivileged_userns_clone=1' (Debian), "
+    "'sysctl kernel.apparmor_restrict_unprivileged_userns=0' (Ubuntu), and 'sysctl user.max_user_namespaces' "
+    "must not be 0. In a container, start it with a seccomp profile that allows unshare(2)."
+)
 
 
 def command(
@@ -47,11 +54,14 @@ def command(
     words += ["--uid", identity, "--gid", identity]
     if root:
         words += ["--cap-add", "CAP_SYS_CHROOT", "--cap-add", "CAP_DAC_OVERRIDE", "--cap-add", "CAP_FOWNER"]
-    words += ["--ro-bind", str(sysroot), "/", "--proc", "/proc", "--dev", "/dev"]
-    words += ["--tmpfs", "/tmp", "--tmpfs", "/run", "--bind", str(work), BUILD]
+    words += ["--ro-bind", f"{sysroot}/usr", "/usr", "--ro-bind-try", f"{sysroot}/etc", "/etc"]
+    for name in _MERGED:
+        words += ["--symlink", f"usr/{name}", f"/{name}"]
+    words += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]
+    words += ["--bind", str(work), BUILD]
     for outside, inside in (read_only or {}).items():
         words += ["--ro-bind", outside, inside]
-    words += ["--chdir", BUILD, "--clearenv"]
+    words += ["--remount-ro", "/", "--chdir", BUILD, "--clearenv"]
     for name, value in {**_ENVIRONMENT, **(environment or {})}.items():
         words += ["--setenv", name, value]
     return [*words, "--"]
@@ -66,13 +76,31 @@ def run(
     root: bool = False,
     read_only: Mapping[str, str] | None = None,
 ) -> str:
-    """Run one command in the sandbox and return its output; BuildError with its last lines when it fails."""
+    """Run one command in the sandbox and return its output; BuildError with its last lines when it fails.
+
+    It reads nothing from the caller's standard input, and its umask is 022.
+    """
     words = [*command(sysroot, work, environment=environment, root=root, read_only=read_only), *argv]
-    result = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    try:
+        result = subprocess.run(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+            umask=0o022,
+        )
+    except FileNotFoundError:
+        raise BuildError(
+            "'bwrap' is missing on this machine. Install the package bubblewrap, or run ./fleet setup."
+        ) from None
     output = result.stdout.decode(errors="replace")
     if result.returncode:
         tail = "\n".join(output.splitlines()[-20:])
-        raise BuildError(f"'{' '.join(argv)}' failed with {result.returncode} in the sandbox:\n{tail}")
+        message = f"'{' '.join(argv)}' failed with {result.returncode} in the sandbox:\n{tail}"
+        if not isolation_works():
+            message += f"\n{ALLOW_NAMESPACES}"
+        raise BuildError(message)
     return output
 
 
@@ -87,6 +115,10 @@ def isolation_works() -> bool:
     """
     child = os.fork()
     if child == 0:
-        libc = ctypes.CDLL(None, use_errno=True)
-        os._exit(0 if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0 else 1)
+        # Whatever happens, the child must never return into the caller's code.
+        try:
+            result = ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
+        except BaseException:
+            result = -1
+        os._exit(0 if result == 0 else 1)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
