@@ -4,6 +4,9 @@
 import contextlib
 import hashlib
 import json
+import runpy
+import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -356,6 +359,19 @@ class TestCommand:
         assert lock.main([]) == 0
         assert (folder / "packages.json").read_text() == text
         assert capsys.readouterr().out == "The lock is up to date.\n"
+
+    @pytest.mark.usefixtures("folder")
+    def test_run_as_a_module_it_knows_an_equal_lock(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.archive_holds(monkeypatch, locked(package("a")))
+        assert lock.main([]) == 0
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["lock", "--check"])
+        with pytest.raises(SystemExit) as caught, warnings.catch_warnings(action="ignore"):
+            runpy.run_module("fleetbuild.lock", run_name="__main__")
+        assert capsys.readouterr().out == "The lock is up to date.\n"
+        assert caught.value.code == 0
 
     @pytest.mark.parametrize(("version", "code"), [("1", 0), ("2", 1)])
     def test_check_changes_nothing_and_tells_by_its_exit_code(

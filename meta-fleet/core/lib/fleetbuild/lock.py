@@ -371,4 +371,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Locks are made of the classes of the module of this name, which is another copy than this one.
+    from fleetbuild import lock
+
+    sys.exit(lock.main())
