@@ -160,10 +160,20 @@ class Terminal:
         os.write(self._terminal, keys)
 
     def exit_code(self) -> int:
-        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        end = time.monotonic() + SECONDS
+        while True:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if pid:
+                self._pid = 0
+                return os.waitstatus_to_exitcode(status)
+            assert time.monotonic() < end, f"it does not end within {SECONDS} s"
+            time.sleep(0.05)
 
     def close(self) -> None:
         os.close(self._terminal)
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
 
 
 @pytest.fixture

@@ -154,6 +154,16 @@ def test_a_process_left_running_is_ended_and_fails_its_area(checkout: Path, tmp_
     assert done.stdout.splitlines()[-1] == "1 passed, 1 failed, 0 skipped"
 
 
+def test_an_orphan_that_ended_is_no_zombie_while_its_area_runs(checkout: Path, tmp_path: Path) -> None:
+    """Tests tell by its process id whether something of theirs has ended."""
+    pid_file = tmp_path / "pid"
+    orphan = f"(setsid sh -c 'echo $$ >{pid_file}' &); until [ -s {pid_file} ]; do sleep 0.05; done"
+    gone = f"for i in $(seq 200); do kill -0 $(cat {pid_file}) 2>/dev/null || exit 0; sleep 0.1; done; exit 1"
+    write_areas(checkout, ("orphan", 5, ["sh", "-c", f"{orphan}; {gone}"]))
+    done = fleet_test(checkout)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "1 passed, 0 failed, 0 skipped")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_interrupted_leaves_nothing(checkout: Path, tmp_path: Path, number: signal.Signals) -> None:
     pid_file = tmp_path / "pid"

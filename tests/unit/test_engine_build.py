@@ -344,6 +344,34 @@ def test_a_service_that_is_not_there_is_refused(build: Build, setting: str, mess
     assert message in build.bad("hello")
 
 
+def test_events_that_were_sent_are_seen_even_if_nobody_read_them_yet(engine_root: Path) -> None:
+    script = """
+import os
+from fleet_engine import ui
+from bb.server.process import ConnectionWriter
+class Starved(ui.EventQueue):
+    def startCallbackHandler(self):
+        self._closing.wait()
+events, events_write = os.pipe()
+queue, writer = Starved(events), ConnectionWriter(events_write)
+for word in ("why", "it", "failed"):
+    writer.send(word)
+print([queue.waitEvent(0) for _ in range(4)])
+writer.close()
+print(queue.waitEvent(0))
+queue.close()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PYTHONPATH": str(engine_root / "lib")},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert done.stdout == "['why', 'it', 'failed', None]\nNone\n"
+
+
 def test_another_version_of_bb_is_refused(build: Build, engine_root: Path, tmp_path: Path) -> None:
     other = tmp_path / "other engine"
     shutil.copytree(engine_root, other)
@@ -375,6 +403,17 @@ def test_ctrl_c_twice_stops_all_processes(build: Build, task: str, mark: str) ->
     bitbake.interrupt()
     assert "returning a non-zero exit code" in bitbake.finish()
     assert bitbake.process.returncode == 1
+    build.wait_until_gone()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_bitbake_takes_its_build_along_when_told_to_end(build: Build, number: signal.Signals) -> None:
+    bitbake = build.start("sleeper")
+    shell = build.started("sleeper.pid")
+    bitbake.process.send_signal(number)
+    assert "returning a non-zero exit code" in bitbake.finish()
+    assert bitbake.process.returncode == 1
+    assert shell not in build.pids()
     build.wait_until_gone()
 
 

@@ -38,7 +38,7 @@ def run(
     except OSError as error:
         raise UserError(f"{argv[0]} cannot be run ({error.strerror})", "run './fleet setup'") from None
     try:
-        return child.wait()
+        return _wait_and_reap(child)
     except KeyboardInterrupt:
         _wait(child)
         raise
@@ -48,6 +48,16 @@ def run(
             if not _wait(child):
                 child.kill()
                 child.wait()
+
+
+def _wait_and_reap(child: "subprocess.Popen[bytes]") -> int:
+    """Wait for `child`; orphans that became ours (leftovers.py) and end meanwhile do not stay zombies."""
+    while True:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        if ended is not None and ended.si_pid == child.pid:
+            return child.wait()
+        if ended is not None:
+            os.waitpid(ended.si_pid, 0)
 
 
 def _wait(child: "subprocess.Popen[bytes]") -> bool:

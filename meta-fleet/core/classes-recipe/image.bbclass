@@ -144,6 +144,7 @@ python image_release() {
         'VARIANT_ID': d.getVar('MACHINE'),
     }
     root = Path(d.getVar('IMAGE_TREE'))
+    (root / 'etc/hostname').write_text(d.getVar('MACHINE') + '\n')
     (root / 'usr/lib/os-release').write_text(''.join('%s="%s"\n' % item for item in fields.items()))
 }
 

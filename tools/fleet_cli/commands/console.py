@@ -48,8 +48,10 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if not sys.stdin.isatty():
         raise UserError("the console needs a terminal", "use --log to read what it has said")
     out.say(f"console of board {args.board}; Ctrl-] leaves")
-    _copy(log, -_RECENT_BYTES, sys.stdout.fileno())
-    if not _talk(pty):
+    with _raw(sys.stdin.fileno()):
+        _copy(log, -_RECENT_BYTES, sys.stdout.fileno())
+        left = _talk(pty)
+    if not left:
         raise UserError(f"board {args.board} lost power")
     return 0
 
@@ -67,19 +69,18 @@ def _talk(pty: str) -> bool:
     line = os.open(pty, os.O_RDWR | os.O_NOCTTY)
     keyboard, screen = sys.stdin.fileno(), sys.stdout.fileno()
     try:
-        with _raw(keyboard):
-            while True:
-                ready, _, _ = select.select([line, keyboard], [], [])
-                if line in ready:
-                    data = _read(line)
-                    if not data:
-                        return False
-                    _write(screen, data)
-                if keyboard in ready:
-                    data = _read(keyboard)
-                    if not data or LEAVE in data:
-                        return True
-                    _write(line, data)
+        while True:
+            ready, _, _ = select.select([line, keyboard], [], [])
+            if line in ready:
+                data = _read(line)
+                if not data:
+                    return False
+                _write(screen, data)
+            if keyboard in ready:
+                data = _read(keyboard)
+                if not data or LEAVE in data:
+                    return True
+                _write(line, data)
     finally:
         os.close(line)
 
@@ -99,7 +100,7 @@ def _write(descriptor: int, data: bytes) -> None:
 @contextlib.contextmanager
 def _raw(terminal: int) -> Iterator[None]:
     before = termios.tcgetattr(terminal)
-    tty.setraw(terminal)
+    tty.setraw(terminal, termios.TCSADRAIN)  # keep what was typed ahead
     try:
         yield
     finally:

@@ -13,6 +13,8 @@ from fleetbuild import BuildError, sandbox
 BLOCK = 4096
 # Reading is on demand over slow flash: bigger blocks pack better, smaller ones start services sooner.
 SQUASHFS_BLOCK = 128 * 1024
+# The archive's entry for the top folder is not used by this version of mksquashfs.
+ROOT = ["-root-uid", "0", "-root-gid", "0", "-root-mode", "0755"]
 COMPRESSION = ["-comp", "zstd", "-Xcompression-level", "19"]
 
 
@@ -24,7 +26,7 @@ def make(sysroot: Path, work: Path, epoch: int) -> None:
     """
     image = work / "rofs.img"
     image.unlink(missing_ok=True)
-    options = ["-noappend", "-no-progress", "-b", str(SQUASHFS_BLOCK), "-mkfs-time", str(epoch), *COMPRESSION]
+    options = ["-noappend", "-no-progress", "-b", str(SQUASHFS_BLOCK), "-mkfs-time", str(epoch), *ROOT, *COMPRESSION]
     sandbox.run(sysroot, work, ["sh", "-ec", f"mksquashfs - rofs.img -tar {' '.join(options)} < rootfs.tar"])
     size = image.stat().st_size
     blocks = -(-size // BLOCK)

@@ -13,8 +13,9 @@ import traceback
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from dbus_fast import DBusError, ErrorType, Message, MessageFlag, MessageType, SignatureTree, Variant
+from dbus_fast import DBusError, ErrorType, Message, MessageFlag, MessageType, Variant
 from dbus_fast.aio.message_bus import MessageBus
+from dbus_fast.signature import get_signature_tree
 from dbus_fast.validators import assert_interface_name_valid, assert_object_path_valid
 
 from fleet_bmc_common import log
@@ -143,8 +144,9 @@ class ObjectTree:
         return send
 
     def _signal(self, path: str, interface: str, member: str, signature: str, body: Body) -> None:
+        values = _checked(signature, body)
         if self._announcing:
-            self.bus.send(Message.new_signal(path, interface, member, signature, list(body)))
+            self.bus.send(Message.new_signal(path, interface, member, signature, values))
 
     # --- Answers ---
 
@@ -177,8 +179,9 @@ class ObjectTree:
             self._fail(call, error)
 
     def _reply(self, call: Message, method: Method, body: Body) -> None:
+        results = _checked(method.results, body)
         if not call.flags & MessageFlag.NO_REPLY_EXPECTED:
-            self.bus.send(Message.new_method_return(call, method.results, list(body)))
+            self.bus.send(Message.new_method_return(call, method.results, results))
 
     def _fail(self, call: Message, error: Exception) -> None:
         """Tell the caller; what is no DBusError is a bug, and its details belong into the journal only."""
@@ -291,6 +294,16 @@ def _machine_id(_sender: str) -> Body:
         return [stream.read().strip()]
 
 
+def _checked(signature: str, body: Body) -> list[Any]:
+    """Return ``body`` as a list; SignatureBodyMismatchError when it does not fit.
+
+    dbus-fast's compiled marshaller would send garbage instead, and the bus would cut the connection.
+    """
+    values = list(body)
+    get_signature_tree(signature).verify(values)
+    return values
+
+
 def _is_below(path: str, parent: str) -> bool:
     return path != parent and path.startswith(parent.rstrip("/") + "/")
 
@@ -318,4 +331,6 @@ def _describe(interface: Interface) -> str:
 
 def _arguments(signature: str, direction: str = "") -> str:
     """Describe the single complete types of a signature, in order."""
-    return "".join(f'<arg type="{part.signature}"{direction}/>' for part in SignatureTree(signature).types)
+    return "".join(
+        f'<arg type="{part.signature}"{direction}/>' for part in get_signature_tree(signature).types
+    )

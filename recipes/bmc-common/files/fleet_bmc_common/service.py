@@ -20,7 +20,6 @@ from typing import NoReturn
 
 from dbus_fast import (
     AuthError,
-    BusType,
     DBusError,
     ErrorType,
     InvalidAddressError,
@@ -90,10 +89,11 @@ async def _serve(start: Start, names: tuple[str, ...]) -> None:
 
 
 async def _connect() -> MessageBus:
+    # /run itself: the library's default goes through /var/run, which a fresh writable partition does not have yet
+    address = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/run/dbus/system_bus_socket")
     try:
-        return await MessageBus(bus_type=BusType.SYSTEM).connect()
+        return await MessageBus(address).connect()
     except (OSError, InvalidAddressError, AuthError) as error:
-        address = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS", "its usual address")
         raise ServiceError(f"cannot connect to the system bus at {address}: {error}") from None
 
 

@@ -5,12 +5,15 @@
 import fcntl
 import io
 import os
+import signal
 import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
 
 import bb
 import bb.command
@@ -21,25 +24,40 @@ import bb.server.process
 import fleet_engine
 
 _LOCK = "bitbake-ui.lock"
+_POLL_SECONDS = 0.25
+"""How often the reading thread looks whether the queue was closed under it."""
 
 
 class Refusal(Exception):
     """The user has to do something first; the message says what."""
 
 
-class EventQueue(bb.server.process.BBUIEventQueue):  # type: ignore[misc]
-    """The engine's event queue, but a server that dies ends the user interface at once.
+_SECOND_INTERRUPT_SECONDS = 0.5
+"""When a second interrupt follows the first one: that one only keeps further tasks from starting."""
 
-    Without this, the user interface learns of it by the next ping, up to a minute later.
+_PIPE_ENDED = (EOFError, OSError, TypeError)
+"""What reading from a pipe raises that the other side, or another thread here, has closed."""
+
+
+class EventQueue(bb.server.process.BBUIEventQueue):  # type: ignore[misc]
+    """The engine's queue of events from the server, without two faults.
+
+    There, the user interface may ask for the events that explain a failed command before the thread
+    that reads them has had its turn, and then ends without a word. And the death of the server is
+    noticed only by the next ping, up to a minute later.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._closing = threading.Event()
+        self._taking = threading.Lock()
         super().__init__(descriptor)
 
     def startCallbackHandler(self) -> None:
-        """Read events until the pipe ends (the engine runs this in a thread)."""
-        super().startCallbackHandler()
+        """Take events as they come, until the pipe ends (the engine runs this in a thread)."""
+        with suppress(*_PIPE_ENDED):
+            while True:
+                if self.reader.wait(_POLL_SECONDS):
+                    self._take()
         if not self._closing.is_set():
             self.queue_event(
                 bb.command.CommandFailed(
@@ -47,6 +65,21 @@ class EventQueue(bb.server.process.BBUIEventQueue):  # type: ignore[misc]
                     "Its last words are in bitbake-cookerdaemon.log in the build directory."
                 )
             )
+
+    def waitEvent(self, delay: float) -> Any:
+        """Return the next event, waiting up to `delay` seconds, or None; 0 misses none that was sent."""
+        event = super().waitEvent(delay)
+        if event is None:
+            with suppress(*_PIPE_ENDED):
+                self._take()
+            event = self.getEvent()
+        return event
+
+    def _take(self) -> None:
+        """Move one event from the pipe, if it holds one, into the queue."""
+        with self._taking:
+            if self.reader.poll(0):
+                self.queue_event(self.reader.get())
 
     def close(self) -> None:
         """Stop reading."""
@@ -61,6 +94,7 @@ def main(argv: list[str]) -> int:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # in logs, too, lines appear when they are said
         bb.server.process.BBUIEventQueue = EventQueue
+        stop_build_on_signals()
         parameters = bb.main.BitBakeConfigParameters(argv)
         ours = not (parameters.remote_server or parameters.observe_only)
         with only_interface() if ours else nullcontext():
@@ -74,6 +108,23 @@ def main(argv: list[str]) -> int:
     except Exception:
         traceback.print_exc()
     return 1
+
+
+def stop_build_on_signals() -> None:
+    """Let SIGTERM (kas was interrupted) and SIGHUP (the terminal is gone) do what Ctrl-C twice does.
+
+    Otherwise the user interface would be gone at once, and the server would go on building for half
+    a minute, unseen, with its lock held.
+    """
+
+    def interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+        if number != signal.SIGALRM:
+            signal.setitimer(signal.ITIMER_REAL, _SECOND_INTERRUPT_SECONDS)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, interrupt)
 
 
 def check_version() -> None:

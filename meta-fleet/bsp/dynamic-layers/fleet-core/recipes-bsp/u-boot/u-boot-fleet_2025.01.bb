@@ -33,8 +33,10 @@ do_configure() {
     cp ${UNPACKDIR}/ast2600-fleet.dts ${S}/arch/arm/dts/
     PYTHONPATH=${BSPDIR}/lib python3 -m fleetboard env ${FLEET_BOARD} -o ${B}/fleet.env
     PYTHONPATH=${BSPDIR}/lib python3 -m fleetboard env --config ${FLEET_BOARD} -o ${B}/board.cfg
-    ${UBOOT_MAKE} ${UBOOT_MACHINE}
-    cat ${UNPACKDIR}/fleet.cfg ${UNPACKDIR}/${FLEET_BUILD}.cfg ${B}/board.cfg >> ${B}/.config
+    # Fragments are merged before Kconfig fills in defaults: a default must not bring back what a fragment took away.
+    cp ${UNPACKDIR}/fleet.cfg ${UNPACKDIR}/${FLEET_BUILD}.cfg ${B}/
+    ${FLEET_TOOLCHAIN_SANDBOX} sh -ec 'cd /build/sources/u-boot && scripts/kconfig/merge_config.sh -m -O /build/build \
+        configs/${UBOOT_MACHINE} /build/build/fleet.cfg /build/build/${FLEET_BUILD}.cfg /build/build/board.cfg'
     ${UBOOT_MAKE} olddefconfig
 }
 
