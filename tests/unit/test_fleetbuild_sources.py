@@ -129,7 +129,8 @@ def deb(folder: Path, archives: Mapping[str, bytes]) -> bytes:
     (top / "usr/src").mkdir(parents=True)
     (top / "DEBIAN").mkdir()
     (top / "DEBIAN/control").write_text(
-        "Package: linux-source\nVersion: 1\nArchitecture: all\nMaintainer: x <x@example.org>\nDescription: x\n"
+        "Package: linux-source\nVersion: 1\nArchitecture: all\nDescription: x\n"
+        "Maintainer: x <x@example.org>\n"
     )
     for name, data in archives.items():
         (top / "usr/src" / name).write_bytes(data)

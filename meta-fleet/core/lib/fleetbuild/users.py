@@ -87,6 +87,9 @@ def load(path: Path) -> Table:
         raise BuildError(f"{path}: {error}") from None
     if unknown := sorted(data.keys() - {"users", "groups", "overrides"}):
         raise BuildError(f"{path}: unknown: {', '.join(unknown)}; allowed: users, groups, overrides")
+    for key, value in data.items():
+        if not isinstance(value, dict):
+            raise BuildError(f"{path}: [{key}] must be a table")
     users = {}
     for name, entry in data.get("users", {}).items():
         _check(f"{path}: [users.{name}]", entry, _KEYS)
