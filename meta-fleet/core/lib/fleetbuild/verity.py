@@ -26,7 +26,16 @@ def make(sysroot: Path, work: Path, epoch: int) -> None:
     """
     image = work / "rofs.img"
     image.unlink(missing_ok=True)
-    options = ["-noappend", "-no-progress", "-b", str(SQUASHFS_BLOCK), "-mkfs-time", str(epoch), *ROOT, *COMPRESSION]
+    options = [
+        "-noappend",
+        "-no-progress",
+        "-b",
+        str(SQUASHFS_BLOCK),
+        "-mkfs-time",
+        str(epoch),
+        *ROOT,
+        *COMPRESSION,
+    ]
     sandbox.run(sysroot, work, ["sh", "-ec", f"mksquashfs - rofs.img -tar {' '.join(options)} < rootfs.tar"])
     size = image.stat().st_size
     blocks = -(-size // BLOCK)
