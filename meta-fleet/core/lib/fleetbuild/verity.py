@@ -13,8 +13,6 @@ from fleetbuild import BuildError, sandbox
 BLOCK = 4096
 # Reading is on demand over slow flash: bigger blocks pack better, smaller ones start services sooner.
 SQUASHFS_BLOCK = 128 * 1024
-# The archive's entry for the top folder is not used by this version of mksquashfs.
-ROOT = ["-root-uid", "0", "-root-gid", "0", "-root-mode", "0755"]
 COMPRESSION = ["-comp", "zstd", "-Xcompression-level", "19"]
 
 
@@ -26,17 +24,12 @@ def make(sysroot: Path, work: Path, epoch: int) -> None:
     """
     image = work / "rofs.img"
     image.unlink(missing_ok=True)
-    options = [
-        "-noappend",
-        "-no-progress",
-        "-b",
-        str(SQUASHFS_BLOCK),
-        "-mkfs-time",
-        str(epoch),
-        *ROOT,
-        *COMPRESSION,
-    ]
-    sandbox.run(sysroot, work, ["sh", "-ec", f"mksquashfs - rofs.img -tar {' '.join(options)} < rootfs.tar"])
+    options = ["-noappend", "-no-progress", "-b", str(SQUASHFS_BLOCK), "-root-mode", "0755", *COMPRESSION]
+    # From an archive, mksquashfs 4.5 gives the top folder its own user and the present time, whatever the options
+    # say: so it runs as root of its namespace, and SOURCE_DATE_EPOCH, which also dates the header, holds the time.
+    script = f"mksquashfs - rofs.img -tar {' '.join(options)} < rootfs.tar"
+    dated = {"SOURCE_DATE_EPOCH": str(epoch)}
+    sandbox.run(sysroot, work, ["sh", "-ec", script], environment=dated, root=True)
     size = image.stat().st_size
     blocks = -(-size // BLOCK)
     with image.open("r+b") as stream:
