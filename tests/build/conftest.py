@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 MACHINE = "fleet-x1"
 
 
-def fleet_build(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def fleet_build(
+    *arguments: str, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run ``fleet build`` as a user does and return what it said."""
     command = [sys.executable, "-m", "fleet_cli", "build", *arguments]
     return subprocess.run(
@@ -62,13 +64,17 @@ def sysroot(deploy: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def listing(deploy: Path, sysroot: Path, tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
-    """Every entry of the root partition as ``unsquashfs -lln`` shows it: mode, uid/gid, size, date, time, path…"""
+    """Every entry of the root partition, as ``unsquashfs -lln`` shows it: mode, uid/gid, size, date…"""
     from fleetbuild import sandbox
 
     work = tmp_path_factory.mktemp("rofs")
     _copy(deploy, work)
     text = sandbox.run(sysroot, work, ["unsquashfs", "-lln", "rofs.img"])
-    return [line.split(maxsplit=5) for line in text.splitlines() if line[:1] in "-dlbcps" and "squashfs-root" in line]
+    return [
+        line.split(maxsplit=5)
+        for line in text.splitlines()
+        if line[:1] in "-dlbcps" and "squashfs-root" in line
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +93,6 @@ def manifest(deploy: Path) -> dict[str, object]:
     """flash-manifest.json."""
     data: dict[str, object] = json.loads((deploy / "flash-manifest.json").read_text())
     return data
-
 
 
 def _copy(deploy: Path, work: Path) -> None:

@@ -10,8 +10,9 @@ import re
 import tomllib
 from pathlib import Path
 
-import fleetboard
 import pytest
+
+import fleetboard
 from fleetboard import flash
 
 ROOT = Path(__file__).resolve().parents[2]

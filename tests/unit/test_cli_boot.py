@@ -104,7 +104,7 @@ def test_port_without_a_greeting_is_not_up(board: Callable[..., FakeBoard]) -> N
 
 def test_hanging_ssh_does_not_hang_us(board: Callable[..., FakeBoard]) -> None:
     with pytest.raises(Failed, match="does not answer"):
-        watch(board(ssh="sleep 600"), 2.0)
+        watch(board(ssh="exec sleep 600"), 2.0)
 
 
 def test_panic_ends_the_wait(board: Callable[..., FakeBoard]) -> None:

@@ -22,6 +22,8 @@ ASSET = "xyz.openbmc_project.Inventory.Decorator.Asset"
 COMPATIBLE = "xyz.openbmc_project.Inventory.Decorator.Compatible"
 PROPERTIES = "org.freedesktop.DBus.Properties"
 
+# As in the unit file, less -I: the packages are not installed here.
+LAUNCH = ["-m", "fleet_bmc_common", "fleet_inventory"]
 POLICY = Path(__file__).parents[2] / f"recipes/inventory/files/{NAME}.conf"
 
 # What phosphor-dbus-interfaces defines and a device tree can tell.
@@ -54,7 +56,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bus(tree: Path) -> Iterator[PrivateBus]:
     """A bus with the shipped policy, and the ready service on it."""
     with PrivateBus([POLICY], users={"fleet-inventory": os.getuid()}) as bus:
-        with Service(["-m", "fleet_inventory", str(tree)], bus.address) as service:
+        with Service([*LAUNCH, str(tree)], bus.address) as service:
             service.wait_for("READY=1")
             yield bus
             assert service.stop() == 0
@@ -106,7 +108,7 @@ def test_errors(
 def test_properties_are_read_only_even_without_the_policy(tree: Path) -> None:
     with (
         PrivateBus(open_to_all=True) as bus,
-        Service(["-m", "fleet_inventory", str(tree)], bus.address) as service,
+        Service([*LAUNCH, str(tree)], bus.address) as service,
     ):
         service.wait_for("READY=1")
         for interface, properties in EXPECTED.items():
@@ -118,7 +120,7 @@ def test_properties_are_read_only_even_without_the_policy(tree: Path) -> None:
 def test_no_other_user_gets_the_name(tree: Path) -> None:
     with (
         PrivateBus([POLICY], users={"fleet-inventory": os.getuid() + 1}) as bus,
-        Service(["-m", "fleet_inventory", str(tree)], bus.address) as service,
+        Service([*LAUNCH, str(tree)], bus.address) as service,
     ):
         status, errors = service.end()
         assert status == 1
@@ -128,7 +130,7 @@ def test_no_other_user_gets_the_name(tree: Path) -> None:
 def test_device_tree_without_properties(tmp_path: Path) -> None:
     with (
         PrivateBus([POLICY], users={"fleet-inventory": os.getuid()}) as bus,
-        Service(["-m", "fleet_inventory", str(tmp_path)], bus.address) as service,
+        Service([*LAUNCH, str(tmp_path)], bus.address) as service,
     ):
         service.wait_for("READY=1")
         assert bus.call(NAME, BMC, PROPERTIES, "Get", "ss", ITEM, "PrettyName") == [Variant("s", "")]
@@ -136,7 +138,7 @@ def test_device_tree_without_properties(tmp_path: Path) -> None:
 
 
 def test_no_device_tree(bus: PrivateBus, tmp_path: Path) -> None:
-    with Service(["-m", "fleet_inventory", str(tmp_path / "gone")], bus.address) as service:
+    with Service([*LAUNCH, str(tmp_path / "gone")], bus.address) as service:
         assert service.end() == (1, f"there is no device tree at {tmp_path}/gone\n")
 
 

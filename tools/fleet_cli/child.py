@@ -18,10 +18,10 @@ def run(
     argv: Sequence[str],
     *,
     cwd: Path,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str | None] | None = None,
     stdout: TextIO | None = None,
 ) -> int:
-    """Run `argv` to its end with `env` added to the environment; its exit code.
+    """Run `argv` to its end with `env` added to the environment (None takes a variable away); its exit code.
 
     When this process is interrupted, the program gets time to end (the terminal has interrupted it, too),
     then SIGTERM, then SIGKILL. When this process is killed, the program gets SIGTERM. Raises UserError when
@@ -31,7 +31,7 @@ def run(
         child = subprocess.Popen(
             argv,
             cwd=cwd,
-            env={**os.environ, **(env or {})},
+            env={name: value for name, value in {**os.environ, **(env or {})}.items() if value is not None},
             stdout=stdout,
             preexec_fn=die_with_parent(signal.SIGTERM),
         )

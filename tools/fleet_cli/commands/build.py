@@ -45,7 +45,8 @@ def build(machine: str, kas_args: list[str], out: Output) -> Path:
     code = child.run(
         [str(kas), "build", KAS_FILE, *kas_args],
         cwd=paths.ROOT,
-        env={"KAS_MACHINE": machine, "KAS_WORK_DIR": str(paths.ROOT)},
+        # kas hands TMPDIR on to BitBake, where the name means the folder of the whole build
+        env={"KAS_MACHINE": machine, "KAS_WORK_DIR": str(paths.ROOT), "TMPDIR": None},
         stdout=out.stream,
     )
     if code != 0:

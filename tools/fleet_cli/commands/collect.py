@@ -24,7 +24,7 @@ GUEST_COMMANDS = {
     "failed-units.txt": "systemctl --no-pager --full status --state=failed",
     "units.txt": "systemctl --no-pager --all list-units",
     "kernel.txt": "dmesg",
-    "processes.txt": "ps -e -o pid,ppid,stat,rss,time,args",
+    "processes.txt": "ps -o pid,ppid,user,stat,rss,args",
     "storage.txt": "df; cat /proc/mounts /proc/mtd",
     "boot-times.txt": "systemd-analyze --no-pager blame",
 }

@@ -89,8 +89,8 @@ async def _serve(start: Start, names: tuple[str, ...]) -> None:
 
 
 async def _connect() -> MessageBus:
-    # /run itself: the library's default goes through /var/run, which a fresh writable partition does not have yet
-    address = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/run/dbus/system_bus_socket")
+    # /run itself: the library's default goes through /var/run, which a fresh writable partition lacks.
+    address = os.environ.get("DBUS_SYSTEM_BUS_ADDRESS") or "unix:path=/run/dbus/system_bus_socket"
     try:
         return await MessageBus(address).connect()
     except (OSError, InvalidAddressError, AuthError) as error:
