@@ -204,12 +204,9 @@ class Tree:
     def write_tar(self, stream: IO[bytes], mtime: int) -> None:
         """Write the tree as a reproducible tar archive: sorted, owners from the attributes, one mtime (s).
 
-        Raises BuildError for devices, pipes and sockets.
+        The top folder itself is not in it. Raises BuildError for devices, pipes and sockets.
         """
         with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8") as tar:
-            top = tarfile.TarInfo(".")
-            top.type, top.mode, top.mtime = tarfile.DIRTYPE, 0o755, mtime
-            tar.addfile(top)
             for name in self.paths():
                 path = self.root / name
                 status = path.lstat()
