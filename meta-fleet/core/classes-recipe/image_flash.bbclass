@@ -14,7 +14,7 @@ do_deploy[depends] = "native-imagetools:do_populate_sysroot linux-fleet:do_popul
 do_deploy[file-checksums] += "${FLEET_BOARD}:True ${BSPDIR}/lib/fleetboard:True ${FLEET_CORE}/lib/fleetbuild/flash.py:True ${FLEET_CORE}/lib/fleetbuild/sbom.py:True"
 python do_deploy() {
     from pathlib import Path
-    from fleetbuild import BuildError, flash, sbom
+    from fleetbuild import BuildError, flash, lock, sbom
     import fleetboard
     work, out = Path(d.getVar('WORKDIR')), Path(d.getVar('DEPLOYDIR'))
     kernel, uboot = Path(d.getVar('FLASH_KERNEL')), Path(d.getVar('FLASH_UBOOT'))
@@ -24,7 +24,7 @@ python do_deploy() {
         flash.make(fleetboard.load(Path(d.getVar('FLEET_BOARD'))), Path(d.getVar('FLEET_BOARD')),
                    Path(d.getVar('STAGING_DIR_IMAGETOOLS')), work, kernel, uboot, out, version, epoch)
         sbom.write(work / 'rootfs-record.json', work / 'licenses', out, d.getVar('PN'), version, epoch,
-                   {'linux': (kernel / 'kernel.release').read_text().strip()})
+                   {name: source.version for name, source in lock.load().sources.items()})
         flash.checksums(out)
     except (BuildError, fleetboard.BoardError, fleetboard.flash.FlashError) as error:
         bb.fatal(str(error))
