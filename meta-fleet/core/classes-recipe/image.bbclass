@@ -144,6 +144,8 @@ python image_release() {
         'VARIANT_ID': d.getVar('MACHINE'),
     }
     root = Path(d.getVar('IMAGE_TREE'))
+    # Empty, not absent: systemd then makes a fresh id in memory and does not take each boot for the first one.
+    (root / 'etc/machine-id').write_text('')
     (root / 'etc/hostname').write_text(d.getVar('MACHINE') + '\n')
     (root / 'usr/lib/os-release').write_text(''.join('%s="%s"\n' % item for item in fields.items()))
 }
