@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleetbuild import BuildError, indexes, lock
@@ -131,6 +131,7 @@ class TestResolve:
             lock.resolve(["awk"], [], [stanza("mawk", Provides="awk")])
 
     @given(st.randoms())
+    @settings(deadline=None)
     def test_the_order_of_the_index_does_not_matter(self, random: Any) -> None:
         available = [
             stanza("a", "b | c, virtual"),
@@ -212,6 +213,7 @@ class TestFile:
         assert "restore it from git or make a new one with './fleet lock'" in message
 
     @given(st.data())
+    @settings(deadline=None)
     def test_a_cut_or_garbled_lock_never_gives_a_traceback(
         self, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
     ) -> None:

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleetbuild import BuildError, users
@@ -159,6 +159,7 @@ class TestTables:
         assert "idle" not in made.uids
 
     @given(st.permutations(["svc", "idle", "man", "root"]))
+    @settings(deadline=None)
     def test_the_order_of_the_wishes_plays_no_part(self, wanted: list[str]) -> None:
         assert users.tables(self.TABLE, wanted, [], PASSWD, GROUP) == users.tables(
             self.TABLE, ["idle", "svc"], [], PASSWD, GROUP
