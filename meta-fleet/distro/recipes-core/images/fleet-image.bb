@@ -11,4 +11,4 @@ inherit image
 
 # The flash image exists on the standalone core; OE-core makes its own image types.
 ROOTFS_TABLES = "${DISTRODIR}/rootfs"
-inherit ${@'image_flash' if 'fleet-core' in d.getVar('BBFILE_COLLECTIONS').split() else ''}
+inherit ${@bb.utils.contains('BBFILE_COLLECTIONS', 'fleet-core', 'image_flash', '', d)}
