@@ -142,7 +142,7 @@ def test_the_set_of_each_tool_is_right() -> None:
 # --- Machines ---
 
 # Folders of the machine where somebody wrote the file; not: below a variable, or part of a longer path.
-MACHINE_PATH = re.compile(r"(?<![\w.$})/-])/(?:work(?![\w-])|root/\.cache|home/[a-z]|Users/[A-Za-z])[\w./-]*")
+MACHINE_PATH = re.compile(r"(?<![\w.$})/-])/(?:work/\w|root/\.cache|home/[a-z]|Users/[A-Za-z])[\w./-]*")
 
 
 def test_no_file_names_a_path_of_a_machine() -> None:
@@ -155,7 +155,7 @@ def test_no_file_names_a_path_of_a_machine() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("text", ["see /work/main", "'/home/jo/x'", "in /root/.cache/meta-fleet", "/Users/jo"])
+@pytest.mark.parametrize("text", ["see /work/main/x", "'/home/jo/x'", "in /root/.cache/meta-fleet", "/Users/jo"])
 def test_paths_of_machines_are_recognised(text: str) -> None:
     assert MACHINE_PATH.search(text)
 
