@@ -91,7 +91,11 @@ def rows(heading: str) -> dict[str, list[str]]:
         rf"^## {re.escape(heading)}$(.*?)(?=^## |\Z)", DEPENDENCIES.read_text(encoding="utf-8"), re.M | re.S
     )
     assert section, heading
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in section[1].splitlines() if "|" in line]
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in section[1].splitlines()
+        if "|" in line
+    ]
     return {line[0].strip("`"): line[1:] for line in lines[2:]}
 
 
@@ -155,11 +159,15 @@ def test_no_file_names_a_path_of_a_machine() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("text", ["see /work/main/x", "'/home/jo/x'", "in /root/.cache/meta-fleet", "/Users/jo"])
+@pytest.mark.parametrize(
+    "text", ["see /work/main/x", "'/home/jo/x'", "in /root/.cache/meta-fleet", "/Users/jo"]
+)
 def test_paths_of_machines_are_recognised(text: str) -> None:
     assert MACHINE_PATH.search(text)
 
 
-@pytest.mark.parametrize("text", ["${TMPDIR}/work/x", "../work/x", "https://a.example/home/", "/var/root/.ssh"])
+@pytest.mark.parametrize(
+    "text", ["${TMPDIR}/work/x", "../work/x", "https://a.example/home/", "/var/root/.ssh"]
+)
 def test_other_paths_are_left_alone(text: str) -> None:
     assert not MACHINE_PATH.search(text)
