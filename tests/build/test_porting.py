@@ -35,7 +35,7 @@ def test_a_second_board_is_built_from_its_file_and_boots(build_log: str, tmp_pat
         found = re.findall(r"^mtd\d+: (\w+) \w+ \"(.+)\"", partitions, re.M)
         sizes = {name: int(size, 16) for size, name in found}
         assert sizes == {partition.name: partition.size for partition in definition.flash.partitions}
-        assert _when_up(board, "cat /proc/device-tree/model").rstrip("\0") == definition.model
+        assert _when_up(board, "cat /proc/device-tree/model").rstrip("\0") == definition.identity.model
         assert _when_up(board, "hostname").strip() == MACHINE
         assert _when_up(board, "systemctl is-system-running --wait").strip() == "running"
 
