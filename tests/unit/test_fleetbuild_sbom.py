@@ -146,7 +146,7 @@ def write(folder: Path, record: Any = RECORD, epoch: int = EPOCH, version: str =
     (folder / "record.json").write_text(json.dumps(record))
     out = folder / "out"
     out.mkdir()
-    extra = {"linux": "6.12.1"}
+    extra = {"linux": ("6.12.1", "GPL-2.0-only")}
     sbom.write(folder / "record.json", folder / "licences", out, "fleet-image", version, epoch, extra)
     return out
 
