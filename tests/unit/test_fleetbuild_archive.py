@@ -86,8 +86,10 @@ class TestDownload:
         one = mirror.put("pool/a/a_1%3a2.0+b~c_all.deb", b"one")
         two = mirror.put("other/a_1%3a2.0+b~c_all.deb", b"two" * 100000)
         # A name is quoted as apt quotes those of an index.
-        mirror.files["/debian/pool/a/a_1%253a2.0%2Bb~c_all.deb"] = b"one"
-        mirror.files["/debian/other/a_1%253a2.0%2Bb~c_all.deb"] = b"two" * 100000
+        mirror.files = {
+            "/debian/pool/a/a_1%253a2.0%2Bb~c_all.deb": b"one",
+            "/debian/other/a_1%253a2.0%2Bb~c_all.deb": b"two" * 100000,
+        }
         folder = tmp_path / "cache/debian"
         paths = archive.download(folder, [one, two])
         assert [path.read_bytes() for path in paths] == [b"one", b"two" * 100000]

@@ -96,6 +96,8 @@ def test_the_fit_holds_kernel_and_both_trees(inputs: Inputs, tmp_path: Path) -> 
     inputs.make()
     fit = str(inputs.out / "fitImage")
     listing = subprocess.run(["dumpimage", "-l", fit], check=True, capture_output=True, text=True).stdout
+    words = ["fdtget", "-t", "u", fit, "/", "timestamp"]
+    assert int(subprocess.run(words, check=True, capture_output=True, text=True).stdout) == EPOCH
     assert re.findall(r"^ Configuration \d+ \((.*)\)", listing, re.M) == ["conf-a", "conf-b"]
     parts = {
         "0": inputs.kernel / "zImage",

@@ -4,6 +4,7 @@
 import hashlib
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -261,6 +262,21 @@ def test_an_index_that_cannot_be_trusted_changes_nothing(
     assert "set FLEET_DEBIAN_MIRROR to another mirror" in message
     assert (folder / "packages.json").read_text() == "as it was"
     assert {path.name for path in folder.iterdir()} == {"packages.json", "seeds.toml"}
+
+
+@pytest.mark.usefixtures("archive")
+def test_a_mirror_that_does_not_answer_is_no_empty_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then apt-get update only warns, and ends with 0."""
+    configuration = tmp_path / "host.conf"
+    configuration.write_text('Acquire::Retries::Delay "false";\nAcquire::http::Proxy::127.0.0.1 "DIRECT";\n')
+    monkeypatch.setenv("APT_CONFIG", str(configuration))
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("FLEET_DEBIAN_MIRROR", f"http://127.0.0.1:{closed.getsockname()[1]}/debian")
+        with pytest.raises(BuildError, match=r"an index of the archive cannot be had .* Could not connect"):
+            indexes.make_lock(SEEDS)
 
 
 @pytest.mark.usefixtures("archive")

@@ -19,10 +19,11 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_names_are_split_into_packages_and_recipes() -> None:
-    assert names.to_debian(["systemd", "fleet-base", "udev", "alpha"]) == (
+    assert names.to_debian(["systemd", "fleet-base", "alpha"]) == (
         ["systemd", "udev"],
         ["fleet-base", "alpha"],
     )
+    assert names.to_debian(["udev", "python3-core", "udev"]) == (["python3.11", "udev"], [])
 
 
 def test_no_names_are_no_packages() -> None:

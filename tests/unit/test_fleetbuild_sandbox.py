@@ -121,7 +121,17 @@ class TestRun:
         assert int(shell(work, "ls -d /proc/[0-9]* | wc -l")) < 10
 
     def test_standard_input_is_empty(self, work: Path) -> None:
-        assert shell(work, "cat; echo end") == "end\n"
+        reading, writing = os.pipe()
+        os.write(writing, b"of the caller\n")
+        os.close(writing)
+        before = os.dup(0)
+        os.dup2(reading, 0)
+        try:
+            assert shell(work, "cat; echo end") == "end\n"
+        finally:
+            os.dup2(before, 0)
+            os.close(before)
+            os.close(reading)
 
     def test_further_paths_can_be_read_only(self, work: Path, tmp_path: Path) -> None:
         (tmp_path / "src").mkdir()

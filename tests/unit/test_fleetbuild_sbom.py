@@ -146,7 +146,7 @@ def write(folder: Path, record: Any = RECORD, epoch: int = EPOCH, version: str =
     (folder / "record.json").write_text(json.dumps(record))
     out = folder / "out"
     out.mkdir()
-    extra = {"linux": "6.12.1"}
+    extra = {"linux": ("6.12.1", "GPL-2.0-only")}
     sbom.write(folder / "record.json", folder / "licences", out, "fleet-image", version, epoch, extra)
     return out
 
@@ -238,7 +238,8 @@ def test_the_seed_of_pythons_hashes_plays_no_part(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from fleetbuild import sbom\n"
         "top = Path(sys.argv[1]); out = top / sys.argv[2]; out.mkdir()\n"
-        "sbom.write(top / 'record.json', top / 'licences', out, 'i', '1', 5, {'b': '1', 'a': '2'})\n"
+        "extra = {'b': ('1', 'MIT'), 'a': ('2', 'MIT')}\n"
+        "sbom.write(top / 'record.json', top / 'licences', out, 'i', '1', 5, extra)\n"
     )
     write(tmp_path)
     library = str(Path(__file__).parents[2] / "meta-fleet/core/lib")

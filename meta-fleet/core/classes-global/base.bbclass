@@ -26,6 +26,11 @@ bbfatal() {
     bbfatal_log "$*"
 }
 
+def refuse_fetched(d, error):
+    # What was fetched is absent or damaged: the next build must look again, whatever its stamps say.
+    bb.build.del_stamp('do_fetch', d)
+    bb.fatal(str(error))
+
 addtask fetch
 do_fetch[dirs] = "${DL_DIR}"
 do_fetch[network] = "1"
@@ -64,7 +69,7 @@ python base_do_patch() {
         name = os.path.basename(data.path)
         if data.type != 'file' or not name.endswith(('.patch', '.diff')) or data.parm.get('apply') == 'no':
             continue
-        command = ['patch', '-p' + data.parm.get('striplevel', '1'), '--batch', '--no-backup-if-mismatch',
+        command = ['patch', '-p' + data.parm.get('striplevel', '1'), '--batch', '--forward', '--fuzz=0', '--no-backup-if-mismatch',
                    '-d', d.getVar('S'), '-i', fetcher.localpath(url)]
         result = subprocess.run(command, capture_output=True, text=True)
         bb.note(result.stdout)

@@ -34,8 +34,6 @@ python fleet_sanity() {
             bb.fatal("'%s' is missing on this machine. Install the package %s, or run ./fleet setup."
                      % (program, package))
     if not sandbox.isolation_works():
-        bb.fatal("this machine does not allow user namespaces, so tasks could reach the network unseen. Allow "
-                 "them: 'sysctl kernel.unprivileged_userns_clone=1' (Debian), 'sysctl "
-                 "kernel.apparmor_restrict_unprivileged_userns=0' (Ubuntu), and 'sysctl user.max_user_namespaces' "
-                 "must not be 0. In a container, start it with a seccomp profile that allows unshare(2).")
+        bb.fatal("this machine does not allow user namespaces, so tasks could reach the network unseen. "
+                 + sandbox.ALLOW_NAMESPACES)
 }

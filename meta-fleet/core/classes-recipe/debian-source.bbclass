@@ -34,6 +34,6 @@ python debian_source_unpack() {
         sources.unpack(Path(d.getVar('DL_DIR')) / 'debian', debian_source(d).files, Path(d.getVar('S')),
                        (d.getVar('DEBIAN_SOURCE_EXCLUDE') or '').split())
     except BuildError as error:
-        bb.fatal(str(error))
+        refuse_fetched(d, error)
 }
 do_unpack[vardeps] += "DEBIAN_SOURCE_EXCLUDE"

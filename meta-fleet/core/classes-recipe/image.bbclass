@@ -17,7 +17,7 @@ RDEPENDS:${PN} = "${IMAGE_INSTALL}"
 IMAGE_TREE = "${WORKDIR}/rootfs"
 IMAGE_BASE = "${WORKDIR}/rootfs-base"
 IMAGE_PKGDATA = "${PKGDATA_DIR}/${MACHINE_ARCH} ${PKGDATA_DIR}/${TUNE_PKGARCH} ${PKGDATA_DIR}/all"
-IMAGE_LIBRARY = "${@' '.join('%s/lib/fleetbuild/%s.py:True' % (d.getVar('FLEET_CORE'), m) for m in ('rootfs', 'tree', 'users', 'debs', 'names'))}"
+IMAGE_LIBRARY = "${@' '.join('%s/lib/fleetbuild/%s.py:True' % (d.getVar('FLEET_CORE'), m) for m in ('rootfs', 'tree', 'users', 'debs', 'names', 'sandbox'))}"
 BB_BASEHASH_IGNORE_VARS:append = " IMAGE_TREE IMAGE_BASE IMAGE_PKGDATA IMAGE_LIBRARY ROOTFS_TABLES"
 PYTHON_FOLDERS = "usr/lib/python3.11 usr/lib/python3"
 
@@ -68,7 +68,7 @@ python do_rootfs_base() {
         unused = rootfs.drop(tree, Path(d.getVar('ROOTFS_TABLES')) / 'drop.toml')
         rootfs.byte_compile(Path(d.getVar('STAGING_DIR_IMAGETOOLS')), work, tree, d.getVar('PYTHON_FOLDERS').split())
     except BuildError as error:
-        bb.fatal(str(error))
+        refuse_fetched(d, error)
     if unused:
         bb.warn('drop.toml lists what no package brings any more: %s' % ', '.join(unused))
     with open(d.getVar('IMAGE_BASE') + '/rootfs.tar', 'wb') as stream:
@@ -117,7 +117,7 @@ python do_rootfs() {
         bb.build.exec_func('image_release', d)
         rootfs.set_permissions(tree, tables / 'permissions.toml', numbers)
     except BuildError as error:
-        bb.fatal(str(error))
+        refuse_fetched(d, error)
     with open(work / 'rootfs.tar', 'wb') as stream:
         tree.write_tar(stream, epoch)
     record = {
@@ -160,7 +160,7 @@ python do_image() {
     except BuildError as error:
         bb.fatal(str(error))
 }
-do_image[file-checksums] += "${FLEET_CORE}/lib/fleetbuild/verity.py:True"
+do_image[file-checksums] += "${FLEET_CORE}/lib/fleetbuild/verity.py:True ${FLEET_CORE}/lib/fleetbuild/sandbox.py:True"
 
 deltask do_unpack
 deltask do_patch

@@ -6,6 +6,9 @@ inherit deploy
 
 FLASH_KERNEL = "${STAGING_DIR}/${TUNE_PKGARCH}/linux-fleet"
 FLASH_UBOOT = "${STAGING_DIR}/${MACHINE_ARCH}/u-boot-fleet"
+# For the SBOM; names are those of [sources] in seeds.toml.
+FLASH_LICENSE_linux = "GPL-2.0-only WITH Linux-syscall-note"
+FLASH_LICENSE_u-boot = "GPL-2.0-or-later"
 BB_BASEHASH_IGNORE_VARS:append = " FLASH_KERNEL FLASH_UBOOT FLEET_BOARD"
 
 deltask do_deploy
@@ -24,7 +27,8 @@ python do_deploy() {
         flash.make(fleetboard.load(Path(d.getVar('FLEET_BOARD'))), Path(d.getVar('FLEET_BOARD')),
                    Path(d.getVar('STAGING_DIR_IMAGETOOLS')), work, kernel, uboot, out, version, epoch)
         sbom.write(work / 'rootfs-record.json', work / 'licenses', out, d.getVar('PN'), version, epoch,
-                   {name: source.version for name, source in lock.load().sources.items()})
+                   {name: (source.version, d.getVar('FLASH_LICENSE_' + name))
+                    for name, source in lock.load().sources.items()})
         flash.checksums(out)
     except (BuildError, fleetboard.BoardError, fleetboard.flash.FlashError) as error:
         bb.fatal(str(error))

@@ -33,6 +33,7 @@ do_fetch[progress] = ""
 
 addtask populate_sysroot after do_fetch before do_build
 do_populate_sysroot[dirs] = "${WORKDIR}"
+do_populate_sysroot[file-checksums] += "${FLEET_CORE}/lib/fleetbuild/debs.py:True"
 python do_populate_sysroot() {
     import shutil
     from pathlib import Path
@@ -43,14 +44,12 @@ python do_populate_sysroot() {
     try:
         debs.unpack_tools(Path(d.getVar('DL_DIR')) / 'debian', native_packages(d), fresh)
     except BuildError as error:
-        bb.fatal(str(error))
+        refuse_fetched(d, error)
     for link in d.getVar('NATIVE_LINKS').split():
         name, target = link.split(':')
         path = fresh / 'usr/bin' / name
         path.unlink(missing_ok=True)
         path.symlink_to(target)
-    for folder in ('build', 'proc', 'dev', 'tmp', 'run', 'kernel', 'board'):
-        (fresh / folder).mkdir(exist_ok=True)
     shutil.rmtree(root, ignore_errors=True)
     fresh.rename(root)
 }

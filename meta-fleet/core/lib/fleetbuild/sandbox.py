@@ -29,6 +29,8 @@ _ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONHASHSEED": "0",
 }
+# FLEET_SANDBOX_CLOCK shifts the clock ("+1d", see faketime(1)): the proof that bytes do not depend on it.
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 ALLOW_NAMESPACES = (
     "Allow user namespaces: 'sysctl kernel.unprivileged_userns_clone=1' (Debian), "
     "'sysctl kernel.apparmor_restrict_unprivileged_userns=0' (Ubuntu), and 'sysctl user.max_user_namespaces' "
@@ -61,8 +63,13 @@ def command(
     words += ["--bind", str(work), BUILD]
     for outside, inside in (read_only or {}).items():
         words += ["--ro-bind", outside, inside]
+    environment = {**_ENVIRONMENT, **(environment or {})}
+    clock = os.environ.get("FLEET_SANDBOX_CLOCK")
+    if clock:
+        words += ["--ro-bind", str(FAKETIME), "/run/faketime.so"]
+        environment |= {"LD_PRELOAD": "/run/faketime.so", "FAKETIME": clock, "DONT_FAKE_MONOTONIC": "1"}
     words += ["--remount-ro", "/", "--chdir", BUILD, "--clearenv"]
-    for name, value in {**_ENVIRONMENT, **(environment or {})}.items():
+    for name, value in environment.items():
         words += ["--setenv", name, value]
     return [*words, "--"]
 

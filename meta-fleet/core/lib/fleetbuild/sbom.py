@@ -107,12 +107,18 @@ def recipe_expression(licence: str) -> str:
 
 
 def write(
-    record: Path, licences: Path, out: Path, image: str, version: str, epoch: int, extra: Mapping[str, str]
+    record: Path,
+    licences: Path,
+    out: Path,
+    image: str,
+    version: str,
+    epoch: int,
+    extra: Mapping[str, tuple[str, str]],
 ) -> None:
     """Write sbom.spdx.json, licenses.json and rootfs-manifest.json to ``out``.
 
     ``record`` is what do_rootfs wrote, ``licences`` the copyright files by package name, ``extra`` further
-    parts of the flash image (name to version), ``epoch`` (s) the time of creation. The same contents give the
+    parts of the flash image (name to version and licence), ``epoch`` (s) the time of creation. The same contents give the
     same bytes.
     """
     data: dict[str, Any] = json.loads(record.read_text())
@@ -124,7 +130,7 @@ def write(
     for component in data["components"]:
         licence = recipe_expression(component["license"])
         packages.append(_package("Recipe", component["name"], component["version"], licence))
-    packages += [_package("Part", name, number, "GPL-2.0-only") for name, number in sorted(extra.items())]
+    packages += [_package("Part", name, number, licence) for name, (number, licence) in sorted(extra.items())]
     root = {**_package("Image", image, version, NOASSERTION), "primaryPackagePurpose": "FIRMWARE"}
     document = {
         "spdxVersion": "SPDX-2.3",

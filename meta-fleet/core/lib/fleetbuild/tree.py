@@ -134,7 +134,6 @@ class Tree:
             assert source is not None
             with path.open("wb") as target:
                 shutil.copyfileobj(source, target)
-            path.chmod(0o755 if member.mode & 0o111 else 0o644)
         elif member.issym():
             path.symlink_to(member.linkname)
         else:

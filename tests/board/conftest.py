@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boards for tests: one that several tests share, and fresh ones. See docs/testing.md."""
+
+import os
+import re
+import shutil
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from board_harness import evidence
+from board_harness.protocol import Board
+from board_harness.shared import Boards, Shell
+
+ROOT = Path(__file__).resolve().parents[2]
+MACHINE = "fleet-x1"
+ARTEFACTS = ROOT / "build" / "test" / "artefacts" / "board"
+
+_boards = pytest.StashKey[list[Board]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "disruptive: resets the shared board; runs after those that do not")
+    config.stash[_boards] = []
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(ARTEFACTS, ignore_errors=True)  # of the last run
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("disruptive") is not None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep what explains a failure, while the board still stands as it failed."""
+    report = yield
+    if report.failed:
+        name = re.sub(r"[^\w.-]+", "_", f"{item.name}-{call.when}")
+        for board in item.config.stash[_boards]:
+            evidence.save(board, ARTEFACTS / name / board.name)
+    return report
+
+
+@pytest.fixture
+def app_path() -> None:
+    """Something of pytest-embedded that is not used; its own fixture writes into the JUnit file."""
+
+
+@pytest.fixture
+def embedded_services() -> str:
+    """`dut` of pytest-embedded is a serial console; a test module says which by a fixture `port`."""
+    return "serial"
+
+
+@pytest.fixture(scope="session")
+def deploy() -> Path:
+    """Folder with the flash image and what was built beside it; FLEET_DEPLOY names another one."""
+    folder = Path(os.environ.get("FLEET_DEPLOY") or ROOT / "build" / "deploy" / MACHINE)
+    if not (folder / f"{MACHINE}.flash.img").is_file():
+        pytest.exit(f"there is no image in {folder}: build one with './fleet build', or set FLEET_DEPLOY", 1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def boards(
+    deploy: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Boards]:
+    """Where tests get boards of their own; the last of them end with the session."""
+    running = request.config.stash[_boards]
+    boards = Boards(deploy / f"{MACHINE}.flash.img", tmp_path_factory.mktemp("boards"), running)
+    yield boards
+    for board in list(running):
+        boards.end(board)
+
+
+@pytest.fixture(scope="session")
+def board(boards: Boards) -> Board:
+    """The board that the tests of the running system share."""
+    return boards.start()
+
+
+@pytest.fixture(scope="session")
+def shell(board: Board) -> Shell:
+    """Commands on the shared board, once it has booted."""
+    shell = Shell(board)
+    _ = shell.connection
+    return shell
