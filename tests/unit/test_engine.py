@@ -249,7 +249,7 @@ def test_kas_gets_what_it_needs(tree: Path, tmp_path: Path, sources: Path, wheel
     env = dict(line.split("=", 1) for line in done.stdout.splitlines())
     assert env["BUILDDIR"] == "/does/not exist"
     assert env["FLEET_CACHE"] == str(cache)
-    assert {"FLEET_CACHE", "FLEET_DEBIAN_MIRROR", "FLEET_REQUIRE_SECURITY", "SOURCE_DATE_EPOCH"} <= set(
+    assert {"FLEET_CACHE", "FLEET_DEBIAN_MIRROR", "FLEET_REQUIRE_SECURITY", "FLEET_BUILD_ID"} <= set(
         env["BB_ENV_PASSTHROUGH_ADDITIONS"].split()
     )
     assert env["PATH"].endswith(":" + KAS_PATH)

@@ -21,6 +21,8 @@ python fleet_sanity() {
         if name not in known(kind):
             bb.fatal("%s '%s' is not known. Set '%s:' in kas.yml to one of: %s."
                      % (kind.upper(), name, kind, ', '.join(known(kind)) or 'none found'))
+    if d.getVar('FLEET_BUILD') not in ('development', 'release'):
+        bb.fatal("FLEET_BUILD is '%s'; allowed: development, release." % d.getVar('FLEET_BUILD'))
     if isinstance(e, bb.event.ConfigParsed):
         return
     for architecture, what in sorted(fleetbuild.lock.load().security.items()):

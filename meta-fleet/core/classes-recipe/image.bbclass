@@ -28,6 +28,8 @@ def image_debian(d):
     return lock.load().closure('target', debian)
 
 IMAGE_DEBIAN = "${@' '.join('%s=%s' % (p.name, p.sha256) for p in image_debian(d))}"
+# The packages count, not the list that names them: a new component must not unpack Debian's again.
+image_debian[vardepsexclude] += "IMAGE_INSTALL"
 IMAGE_DEBIAN[vardepvalue] = "${IMAGE_DEBIAN}"
 
 python do_fetch() {

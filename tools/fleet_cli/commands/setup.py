@@ -6,6 +6,8 @@ environment by now; this puts the build engine together and checks the emulator.
 """
 
 import argparse
+import sys
+from pathlib import Path
 
 import fleetboard
 from fleet_cli import engine, options, paths
@@ -25,6 +27,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     found = {
         "cache": str(engine.default_cache()),
         "engine": set_up_engine(),
+        "kas": str(Path(sys.executable).parent / "kas"),
         "qemu": find_qemu(fleetboard.load(paths.board_file(args.machine))),
     }
     for name, where in found.items():

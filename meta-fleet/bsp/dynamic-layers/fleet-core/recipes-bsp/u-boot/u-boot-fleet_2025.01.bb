@@ -19,8 +19,6 @@ PROVIDES += "virtual/bootloader"
 PACKAGE_ARCH = "${MACHINE_ARCH}"
 B = "${WORKDIR}/build"
 
-# development: a key on the console stops the boot. release: nothing does.
-FLEET_BUILD ?= "development"
 UBOOT_MACHINE ?= "evb-ast2600_defconfig"
 UBOOT_MAKE = "${FLEET_TOOLCHAIN_SANDBOX} make -C /build/sources/u-boot O=/build/build CROSS_COMPILE=${TARGET_PREFIX} \
     KBUILD_BUILD_USER=fleet KBUILD_BUILD_HOST=fleet"
@@ -29,7 +27,6 @@ do_configure[depends] += "native-toolchain:do_populate_sysroot"
 do_configure[cleandirs] = "${B}"
 do_configure[file-checksums] += "${FLEET_BOARD}:True ${BSPDIR}/lib/fleetboard/env.py:True"
 do_configure() {
-    test -f ${UNPACKDIR}/${FLEET_BUILD}.cfg || bbfatal "FLEET_BUILD is '${FLEET_BUILD}'; allowed: development, release"
     cp ${UNPACKDIR}/ast2600-fleet.dts ${S}/arch/arm/dts/
     PYTHONPATH=${BSPDIR}/lib python3 -m fleetboard env ${FLEET_BOARD} -o ${B}/fleet.env
     PYTHONPATH=${BSPDIR}/lib python3 -m fleetboard env --config ${FLEET_BOARD} -o ${B}/board.cfg
