@@ -118,8 +118,8 @@ def write(
     """Write sbom.spdx.json, licenses.json and rootfs-manifest.json to ``out``.
 
     ``record`` is what do_rootfs wrote, ``licences`` the copyright files by package name, ``extra`` further
-    parts of the flash image (name to version and licence), ``epoch`` (s) the time of creation. The same contents
-    give the same bytes.
+    parts of the flash image (name to version and licence), ``epoch`` (s) the time of creation. The same
+    contents give the same bytes.
     """
     data: dict[str, Any] = json.loads(record.read_text())
     table = {}
