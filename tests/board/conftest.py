@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from board_harness import evidence
+from board_harness.flash import copy_slot, damage
 from board_harness.protocol import Board
-from board_harness.shared import Boards, Shell
+from board_harness.shared import DAMAGED_AT, Boards, Shell
 
 ROOT = Path(__file__).resolve().parents[2]
 MACHINE = "fleet-x1"
@@ -65,6 +66,13 @@ def deploy() -> Path:
 
 
 @pytest.fixture(scope="session")
+def artefacts() -> Path:
+    """Folder for what a test leaves for people to look at."""
+    ARTEFACTS.mkdir(parents=True, exist_ok=True)
+    return ARTEFACTS
+
+
+@pytest.fixture(scope="session")
 def boards(
     deploy: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Boards]:
@@ -79,7 +87,13 @@ def boards(
 @pytest.fixture(scope="session")
 def board(boards: Boards) -> Board:
     """The board that the tests of the running system share."""
-    return boards.start()
+    board = boards.start()
+    # Slot B is a damaged copy that nobody boots.
+    board.power_off()
+    copy_slot(board, "a", "b")
+    damage(board, "rofs-b", DAMAGED_AT)
+    board.power_on()
+    return board
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from board_harness.protocol import Board
 from board_harness.shared import Shell
 from fleet_qemu.bootlog import MARKERS
 
-pytestmark = [pytest.mark.xdist_group("running"), pytest.mark.disruptive]
+pytestmark = pytest.mark.disruptive
 
 PROMPT = rb"~ # "
 

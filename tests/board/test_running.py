@@ -12,9 +12,7 @@ from fabric import Connection
 
 from board_harness import ssh
 from board_harness.protocol import Board
-from board_harness.shared import Shell
-
-pytestmark = pytest.mark.xdist_group("running")
+from board_harness.shared import DAMAGED_AT, Shell
 
 Record = Callable[[str, object], None]
 
@@ -103,6 +101,27 @@ def test_root_is_the_built_one_verified(shell: Shell, board: Board, deploy: Path
     built = (deploy / "rofs.img").read_bytes()
     assert root == verity_root(built[:size], bytes.fromhex(salt), int(data_block))
     assert shell.run("dmsetup status rofs").split()[-1] == "V"  # no block was found corrupt
+
+
+def test_damaged_block_is_an_error_and_not_silently_read(shell: Shell, board: Board, deploy: Path) -> None:
+    """Slot B is a copy of the root with one wrong byte: only the block with that byte is refused."""
+    flash = board.definition.flash
+    table = shell.run("dmsetup table rofs").strip()
+    table = table.replace(f"31:{flash.slot('a').rofs.index}", f"31:{flash.slot('b').rofs.index}")
+    block = DAMAGED_AT // 4096
+    shell.run(f"dmsetup create damaged --readonly --noudevsync --noudevrules --table '{table}'")
+    try:
+        device = "/dev/dm-" + shell.run("dmsetup info --columns --noheadings -o minor damaged").strip()
+        read = f"dd if={device} bs=4096 count=1 status=none"
+        before = (deploy / "rofs.img").read_bytes()[(block - 1) * 4096 : block * 4096]
+        good = shell.run(f"{read} skip={block - 1} | sha256sum").split()[0]
+        assert good == hashlib.sha256(before).hexdigest()
+        assert shell.run("dmsetup status damaged").split()[-1] == "V"
+        assert "Input/output error" in shell.run(f"{read} skip={block} 2>&1 >/dev/null || true")
+        assert shell.run("dmsetup status damaged").split()[-1] == "C"
+    finally:
+        shell.run("dmsetup remove --noudevsync --noudevrules damaged")
+    assert f"data block {block} is corrupted" in shell.run("dmesg")
 
 
 def test_root_is_read_only(shell: Shell) -> None:

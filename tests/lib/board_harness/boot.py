@@ -13,7 +13,7 @@ from board_harness import ssh
 from board_harness.protocol import Board
 from fleet_qemu.bootlog import BootLog
 
-# Bound of a boot, which takes 20 s on an idle machine: only a board that hangs, or a machine in trouble, needs
+# Bound of a boot, which takes 20 s on an idle machine: only a board that hangs or a machine in trouble needs
 # this long.
 BOOT_SECONDS = 300.0
 CPUS = 2

@@ -9,6 +9,8 @@ from board_harness import boot, ssh
 from board_harness.protocol import Board
 from board_harness.qemu import QemuBoard
 
+DAMAGED_AT = 5 << 20  # offset of a wrong byte in partition rofs-b of the shared board, which runs slot A
+
 
 class Boards:
     """Makes boards, and knows those that run."""
