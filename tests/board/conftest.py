@@ -74,11 +74,14 @@ def artefacts() -> Path:
 
 @pytest.fixture(scope="session")
 def boards(
-    deploy: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+    deploy: Path, artefacts: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Boards]:
     """Where tests get boards of their own; the last of them end with the session."""
     running = request.config.stash[_boards]
-    boards = Boards(deploy / f"{MACHINE}.flash.img", tmp_path_factory.mktemp("boards"), running)
+    root = tmp_path_factory.mktemp("boards")
+    # each worker numbers its boards from 0
+    logs = artefacts / "logs" / os.environ.get("PYTEST_XDIST_WORKER", "main")
+    boards = Boards(deploy / f"{MACHINE}.flash.img", root, running, logs)
     yield boards
     for board in list(running):
         boards.end(board)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest of a few instructions for tests that need a QEMU that runs, not firmware that boots."""
+"""What unit tests share: signals as at a terminal, and a guest for a QEMU that runs but boots no firmware."""
 
+import signal
 import struct
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +10,13 @@ import pytest
 
 FLASH_SIZE = 128 << 20
 _UART5 = 0x1E784000  # AST2600; registers are 4 bytes apart: THR/RBR 0x00, LSR 0x14
+
+
+def pytest_configure() -> None:
+    # A shell ignores SIGINT for what it puts into the background, nohup ignores SIGHUP, and programs hand that
+    # down: those that tests interrupt would not hear it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 class GuestImage(Protocol):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Boards that outlive a test: who has one, and the way into one that several tests share."""
 
+from itertools import count
 from pathlib import Path
 
 from fabric import Connection
@@ -15,10 +16,12 @@ DAMAGED_AT = 5 << 20  # offset of a wrong byte in partition rofs-b of the shared
 class Boards:
     """Makes boards, and knows those that run."""
 
-    def __init__(self, image: Path, root: Path, running: list[Board]) -> None:
+    def __init__(self, image: Path, root: Path, running: list[Board], logs: Path) -> None:
         self._image = image
         self._root = root
         self._running = running
+        self._logs = logs
+        self._ended = count(1)  # a number that is free again gets another board
 
     def start(self, *, provisioned: bool = True) -> Board:
         """Power on a new board with the image in its flash."""
@@ -27,8 +30,9 @@ class Boards:
         return board
 
     def end(self, board: Board) -> None:
-        """Give a board back; what its tests leave is gone."""
+        """Give a board back; its logs stay, and nothing else that its tests leave."""
         self._running.remove(board)
+        board.save_logs(self._logs / f"{next(self._ended):02}-{board.name}")
         board.close()
 
 

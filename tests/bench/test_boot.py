@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long a board takes from power on to D-Bus and SSH, where the time goes, and what is in use then.
+
+FLEET_BOOTS sets how often it boots (20), FLEET_DEPLOY another folder of a built image.
+"""
+
+import os
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from fabric import Connection
+
+from board_harness import boot, ssh
+from board_harness.qemu import QemuBoard
+from figures import Report
+
+ROOT = Path(__file__).resolve().parents[2]
+MACHINE = "fleet-x1"
+BOOTS = int(os.environ.get("FLEET_BOOTS") or 20)
+MIB = 1 << 20
+
+# Parts of a boot, and the moment at which each ends. The first begins at power on.
+PARTS = {
+    "QEMU": "SPL",
+    "SPL": "U-Boot",
+    "U-Boot": "kernel",
+    "kernel": "systemd",
+    "systemd and services": "ssh",
+}
+
+
+@pytest.fixture(scope="module")
+def deploy() -> Path:
+    folder = Path(os.environ.get("FLEET_DEPLOY") or ROOT / "build" / "deploy" / MACHINE)
+    if not (folder / f"{MACHINE}.flash.img").is_file():
+        pytest.exit(f"there is no image in {folder}: build one with './fleet build', or set FLEET_DEPLOY", 1)
+    return folder
+
+
+def parts(times: Mapping[str, float]) -> dict[str, float]:
+    """How long each part of a boot took, in seconds."""
+    moments = [0.0, *(times[moment] for moment in PARTS.values())]
+    return dict(zip(PARTS, (end - start for start, end in pairwise(moments)), strict=True))
+
+
+def service_starts(connection: Connection, clock_zero: float) -> dict[str, float]:
+    """When the bus and each component was ready, in seconds since power on."""
+    ours = ssh.run(connection, "grep -l fleet_bmc_common /usr/lib/systemd/system/*.service").split()
+    units = " ".join(["dbus.service", *(Path(unit).name for unit in ours)])
+    shown = ssh.run(connection, f"systemctl show -p Id -p ActiveEnterTimestampMonotonic {units}")
+    units_shown = shown.strip().split("\n\n")
+    fields = [dict(line.split("=", 1) for line in unit.splitlines()) for unit in units_shown]
+    return {unit["Id"]: clock_zero + int(unit["ActiveEnterTimestampMonotonic"]) / 1e6 for unit in fields}
+
+
+def memory_in_use(connection: Connection) -> float:
+    """What is not available any more, in MiB."""
+    info = dict(line.split(":") for line in ssh.run(connection, "cat /proc/meminfo").splitlines())
+    return (int(info["MemTotal"].split()[0]) - int(info["MemAvailable"].split()[0])) / 1024
+
+
+def test_boot(report: Report, deploy: Path, tmp_path: Path) -> None:
+    board = QemuBoard.start(deploy / f"{MACHINE}.flash.img", tmp_path)
+    boots: list[boot.Boot] = []
+    services: list[dict[str, float]] = []
+    memory: list[float] = []
+    try:
+        for _ in range(BOOTS):
+            board.power_off()
+            board.power_on()
+            result, connection = boot.follow(board)
+            with connection:
+                services.append(service_starts(connection, result.clock_zero))
+                memory.append(memory_in_use(connection))
+            boots.append(result)
+    finally:
+        board.close()
+    ready = [max(b.times["ssh"], *starts.values()) for b, starts in zip(boots, services, strict=True)]
+    report.add_median("power on to D-Bus, components and SSH", ready, "s", 15)
+    for part in PARTS:
+        report.add_median(f"  {part}", [parts(result.times)[part] for result in boots], "s")
+    for unit in services[0]:
+        report.add_median(f"  {unit} ready at", [starts[unit] for starts in services], "s")
+    report.add_median("power on to the answer that all units run", [b.times["running"] for b in boots], "s")
+    report.add_median("memory in use after boot", memory, "MiB", 60)
+    broken = [result for result in boots if not result.clean]
+    report.add(f"boots not clean on two processors, of {BOOTS}", len(broken), "", 0)
+    assert broken == []
+
+
+def test_slot(report: Report, deploy: Path) -> None:
+    sizes = {name: (deploy / name).stat().st_size / MIB for name in ("fitImage", "rofs.img")}
+    report.add("flash used by a slot", sum(sizes.values()), "MiB", 30)
+    for name, size in sizes.items():
+        report.add(f"  {name}", size, "MiB")
