@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import json
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -58,6 +59,21 @@ def test_owners_modes_and_types_are_those_of_the_tables(listing: list[list[str]]
         assert not set(mode) & set("sStT") or path == "tmp", f"{path}: set-id or sticky {mode}"
         assert mode[8] != "w" or mode[0] == "l" or path == "tmp", f"{path}: writable by everybody"
     assert seen == set(table)
+
+
+def test_capabilities_are_those_of_the_table(deploy: Path, tmp_path: Path) -> None:
+    table = tomllib.loads((TABLES / "permissions.toml").read_text())["permissions"]
+    expected = {path for path, entry in table.items() if entry.get("capabilities")}
+    # Root of a user namespace may set capabilities of files of its own; owners other than root it cannot, which
+    # unsquashfs calls a failure that is not fatal (2).
+    script = (
+        'unsquashfs -q -n -d "$1/rootfs" "$2" 2>/dev/null || [ $? -eq 2 ]; getcap -n -r "$1/rootfs"; '
+        'rm -r "$1/rootfs"'
+    )
+    words = ["unshare", "--user", "--map-root-user", "sh", "-ec", script, "sh", tmp_path, deploy / "rofs.img"]
+    listed = subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True).stdout
+    found = {line.split(" ")[0].removeprefix(f"{tmp_path}/rootfs/") for line in listed.splitlines()}
+    assert found == expected
 
 
 def _octal(mode: str) -> int:
