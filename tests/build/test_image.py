@@ -64,8 +64,8 @@ def test_owners_modes_and_types_are_those_of_the_tables(listing: list[list[str]]
 def test_capabilities_are_those_of_the_table(deploy: Path, tmp_path: Path) -> None:
     table = tomllib.loads((TABLES / "permissions.toml").read_text())["permissions"]
     expected = {path for path, entry in table.items() if entry.get("capabilities")}
-    # Root of a user namespace may set capabilities of files of its own; owners other than root it cannot, which
-    # unsquashfs calls a failure that is not fatal (2).
+    # Root of a user namespace may set capabilities of files of its own. It cannot set owners other than root,
+    # which unsquashfs calls a failure that is not fatal (2).
     script = (
         'unsquashfs -q -n -d "$1/rootfs" "$2" 2>/dev/null || [ $? -eq 2 ]; getcap -n -r "$1/rootfs"; '
         'rm -r "$1/rootfs"'

@@ -13,8 +13,8 @@ _UART5 = 0x1E784000  # AST2600; registers are 4 bytes apart: THR/RBR 0x00, LSR 0
 
 
 def pytest_configure() -> None:
-    # A shell ignores SIGINT for what it puts into the background, nohup ignores SIGHUP, and programs hand that
-    # down: those that tests interrupt would not hear it.
+    # A shell ignores SIGINT for what it puts into the background, nohup ignores SIGHUP, and programs hand
+    # that down: those that tests interrupt would not hear it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
