@@ -19,6 +19,8 @@ from typing import Any, Self
 from dbus_fast import Message, MessageType
 from dbus_fast.aio.message_bus import MessageBus
 
+from fleet_bmc_common.text import sendable
+
 # Generous: a loaded machine may be slow, and only a failure waits that long.
 PATIENCE = 60.0
 
@@ -134,7 +136,7 @@ async def call(
     *body: Any,
 ) -> list[Any]:
     """Call a method and return the results; CallError for an error reply."""
-    message = Message(destination, path, interface, member, signature=signature, body=list(body))
+    message = Message(destination, path, interface, member, signature=signature, body=sendable(list(body)))
     async with asyncio.timeout(PATIENCE):
         reply = await bus.call(message)
     assert reply is not None

@@ -229,6 +229,31 @@ def test_interface_field_may_not_be_left_out(play: Play) -> None:
     play(scenario)
 
 
+WORDS = "\N{HORIZONTAL ELLIPSIS} \N{LATIN SMALL LETTER E WITH ACUTE} \N{GRINNING FACE}"
+
+
+def test_text_beyond_ascii_arrives_everywhere(play: Play) -> None:
+    """dbus-fast 1.84 by itself would send too short a length, and the bus would cut the connection."""
+
+    async def scenario(room: Room) -> None:
+        room.tree.announce()
+        await room.listen()
+        room.lamp.update(Room=WORDS)
+        assert (await room.signal())[3][1] == {"Room": Variant("s", WORDS)}
+        assert await room.get("Room") == WORDS
+        (objects,) = await room.call(ROOT, OBJECT_MANAGER, "GetManagedObjects")
+        assert objects[LAMP][NAME]["Room"].value == WORDS
+        room.lamp.emit("Flickered", 1, WORDS)
+        assert (await room.signal())[3] == [1, WORDS]
+        room.lamp.update(Shades=[WORDS, "cold"])
+        assert await room.get("Shades") == [WORDS, "cold"]
+        with pytest.raises(CallError) as caught:
+            await room.get(WORDS)
+        assert WORDS in str(caught.value)
+
+    play(scenario)
+
+
 def test_set_calls_the_setter_with_the_caller(play: Play) -> None:
     async def scenario(room: Room) -> None:
         await room.set("On", Variant("b", True))

@@ -19,6 +19,7 @@ from dbus_fast.signature import get_signature_tree
 from dbus_fast.validators import assert_interface_name_valid, assert_object_path_valid
 
 from fleet_bmc_common import log
+from fleet_bmc_common.text import sendable
 
 INTROSPECTABLE = "org.freedesktop.DBus.Introspectable"
 OBJECT_MANAGER = "org.freedesktop.DBus.ObjectManager"
@@ -189,7 +190,8 @@ class ObjectTree:
             log.error("".join(traceback.format_exception(error)))
             error = DBusError(ErrorType.FAILED, f"{call.member} failed; the service's journal tells why")
         if not call.flags & MessageFlag.NO_REPLY_EXPECTED:
-            self.bus.send(Message.new_error(call, error.type, error.text))
+            text = error.text.encode(errors="replace").decode().replace("\0", "?")
+            self.bus.send(Message.new_error(call, error.type, sendable(text)))
 
     def _find(self, call: Message) -> Method:
         """Return the method that a call is for; DBusError tells which part of its address is wrong."""
@@ -299,7 +301,7 @@ def _checked(signature: str, body: Body) -> list[Any]:
 
     dbus-fast's compiled marshaller would send garbage instead, and the bus would cut the connection.
     """
-    values = list(body)
+    values: list[Any] = sendable(list(body))
     get_signature_tree(signature).verify(values)
     return values
 
