@@ -23,7 +23,8 @@ MARKERS = (
     _marker("FIT", r"^## Loading (kernel|.*from FIT)"),
     _marker("kernel", r"Booting Linux on physical CPU|Linux version \d"),
     _marker("systemd", r"systemd\[1\]: (systemd \S+ running in system mode|Hostname set to)|^Welcome to "),
-    _marker("login", r"\blogin: ?$"),
+    # The kernel may speak on the line that waits for a name.
+    _marker("login", r"\blogin: ?(?=$|\[)"),
 )
 
 # What ends a boot for good: (what to tell the user, pattern).

@@ -67,6 +67,12 @@ def test_inventory_says_what_the_board_file_says(shell: Shell, board: Board) -> 
     assert values["Decorator.Compatible.Names"][0] == identity.compatible
 
 
+def test_the_console_hears_of_trouble_only(shell: Shell) -> None:
+    """News would end up in the login prompt; the kernel's log has all."""
+    assert shell.run("cut -f1 /proc/sys/kernel/printk").strip() == "5"
+    assert "Link is Up" in shell.run("dmesg")
+
+
 # --- storage ---
 
 

@@ -41,7 +41,7 @@ def test_damaged_fit_gives_way_to_the_other_slot(fallback: Board) -> None:
     boot.wait_for_console(fallback, r"Using 'conf-a' configuration")
     boot.wait_for_console(fallback, BAD_FIT)
     boot.wait_for_console(fallback, r"Using 'conf-b' configuration")
-    boot.wait_for_console(fallback, r"\blogin: ?$")
+    boot.wait_for_console(fallback, boot.LOGIN)
     text = fallback.console_text()
     number = fallback.definition.flash.slot("b").rofs.index
     told = re.search(r"Kernel command line: (.*)", text)
@@ -52,7 +52,7 @@ def test_damaged_fit_gives_way_to_the_other_slot(fallback: Board) -> None:
 
 
 def test_unprovisioned_board_refuses_every_log_in_by_ssh(fallback: Board) -> None:
-    boot.wait_for_console(fallback, r"\blogin: ?$")
+    boot.wait_for_console(fallback, boot.LOGIN)
     boot.wait_for_ssh(fallback)
     transport = paramiko.Transport(fallback.address("ssh"))
     transport.banner_timeout = transport.auth_timeout = ssh.SECONDS
@@ -71,7 +71,7 @@ def test_unprovisioned_board_refuses_every_log_in_by_ssh(fallback: Board) -> Non
 
 
 def test_unprovisioned_board_refuses_every_log_in_by_serial_console(fallback: Board, dut: SerialDut) -> None:
-    boot.wait_for_console(fallback, r"\blogin: ?$")
+    boot.wait_for_console(fallback, boot.LOGIN)
     for password in ("", ssh.USER):
         dut.write("")
         dut.expect(re.compile(rb"login: ?$"), timeout=ssh.SECONDS)

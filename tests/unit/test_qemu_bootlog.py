@@ -39,6 +39,11 @@ def test_a_quiet_phase_is_passed_over() -> None:
     assert log.feed("U-Boot 2025.01\r\n") == []  # not backwards
 
 
+def test_the_kernel_may_speak_on_the_line_of_the_prompt() -> None:
+    log = BootLog()
+    assert log.feed(BOOT + "[   27.952424] ftgmac100 eth0: Link is Up\r\n") == PHASES
+
+
 def test_a_reset_is_counted_and_the_boot_followed_again() -> None:
     log = BootLog()
     log.feed(BOOT)

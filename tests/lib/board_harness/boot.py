@@ -11,12 +11,13 @@ from fabric import Connection
 
 from board_harness import ssh
 from board_harness.protocol import Board
-from fleet_qemu.bootlog import BootLog
+from fleet_qemu.bootlog import MARKERS, BootLog
 
 # Bound of a boot, which takes 20 s on an idle machine: only a board that hangs or a machine in trouble needs
 # this long.
 BOOT_SECONDS = 300.0
 CPUS = 2
+LOGIN = MARKERS[-1].pattern.pattern  # what the console says when somebody may log in
 _POLL_SECONDS = 0.05
 _TRY_SECONDS = 2.0  # what is sent before the guest's network is up is lost, so try again
 
@@ -77,7 +78,10 @@ class Watch:
             self.update()
             return phase in self.times
 
-        until(reached, f"{self._board.name} reaches {phase} (got as far as {self._log.phase!r})", seconds)
+        try:
+            until(reached, f"{self._board.name} reaches {phase}", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it got as far as {self._log.phase!r}") from None
 
 
 @dataclass(frozen=True)
