@@ -24,7 +24,7 @@ def port(board: Board) -> str:
 def log_in(dut: SerialDut, password: str) -> None:
     """From a login prompt that may have been printed before anybody listened, to a shell."""
     dut.write("")
-    dut.expect(re.compile(rb"login: ?$"), timeout=boot.BOOT_SECONDS)
+    dut.expect(re.compile(rb"login:"), timeout=boot.BOOT_SECONDS)
     dut.write(ssh.USER)
     dut.expect(re.compile(rb"Password: ?$"), timeout=ssh.SECONDS)
     dut.write(password)

