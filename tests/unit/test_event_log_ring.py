@@ -4,15 +4,14 @@
 import errno
 import os
 import random
-from collections.abc import Iterator
-from pathlib import Path
+import zlib
 
 import pytest
 
 from fleet_event_log import ring
 from fleet_event_log.record import Draft, RecordError
 from fleet_event_log.ring import EventLog, LogError
-from fleet_event_log.storage import Folder, Storage
+from fleet_event_log.storage import Storage
 
 CUTS = 10_000 if os.environ.get("FLEET_NIGHTLY") == "1" else 1_500
 PAGE = 64  # bytes that are written or lost together; small, so that records span several
@@ -142,7 +141,7 @@ class Model:
         assert must <= set(found), "something that was confirmed is lost"
         still = taken_out & set(found)
         assert not still or still >= taken_out & must, "a clearing was done by halves"
-        assert log.sel_count == sum(bool(entry.sel) for entry in entries.values())
+        assert log.sel_ids == [number for number, entry in entries.items() if entry.sel]
         self.confirmed = found
         self.maybe.clear()
 
@@ -213,3 +212,130 @@ def test_nothing_confirmed_is_lost_and_nothing_invented() -> None:
                 log = open_log(folder)
             folder.cut_at = 0
             model.check(log, taken_out=taken_out, kept=KEPT, sacrificed=folder.sacrificed)
+
+
+# --- The ring ---
+
+
+def drafts(count: int, *, size: int = 0) -> list[Draft]:
+    return [Draft(time, "Notice", "event", {"text": "x" * size}) for time in range(count)]
+
+
+@pytest.fixture
+def folder() -> FlakyFolder:
+    return FlakyFolder(random.Random(1))
+
+
+def test_millions_of_events_would_not_fill_the_partition(folder: FlakyFolder) -> None:
+    log = EventLog(folder, kept=100, file_bytes=4000, all_bytes=20_000)
+    for _ in range(300):
+        log.add(drafts(7, size=30))
+        assert sum(map(len, folder.files.values())) <= 24_000
+        assert len(folder.files) <= 6
+    assert list(log) == list(range(2101 - len(log), 2101))
+    assert len(log) >= 100
+
+
+def test_many_torn_files_are_trimmed_too(folder: FlakyFolder) -> None:
+    for number in range(200):
+        log = EventLog(folder)
+        log.add([Draft(number, "Notice", "event")])
+        folder.files[max(folder.files)] += b"torn"
+    log = EventLog(folder)
+    log.add([Draft(0, "Notice", "event")])
+    assert len(folder.files) == ring.MOST_FILES
+    assert list(log)[-1] == 201
+
+
+def test_ids_are_never_used_twice_even_after_clearing(folder: FlakyFolder) -> None:
+    log = EventLog(folder)
+    log.add(drafts(3))
+    log.delete(2, 7)
+    log.clear(9)
+    assert (len(log), log.last_cleared, len(folder.files)) == (0, 9, 1)
+    log = EventLog(folder)
+    assert (len(log), log.last_cleared, log.last_id) == (0, 9, 5)
+    assert log.add(drafts(1))[0].id == 6
+
+
+def test_reading(folder: FlakyFolder) -> None:
+    log = EventLog(folder)
+    log.add(drafts(10))
+    log.delete(4, 7)
+    assert [entry.id for entry in log.since(3, 3)] == [3, 5, 6]
+    assert log.since(11, 5) == []
+    assert log.newest(3) == [8, 9, 10]
+    assert 4 not in log
+    with pytest.raises(KeyError):
+        log.delete(4, 8)
+
+
+def test_a_bad_draft_adds_nothing_of_its_batch(folder: FlakyFolder) -> None:
+    log = EventLog(folder)
+    with pytest.raises(RecordError):
+        log.add([*drafts(1), Draft(1, "loud", "event")])
+    assert len(log) == 0
+    assert folder.files == {}
+
+
+def test_damage_is_told_and_the_rest_is_read(folder: FlakyFolder) -> None:
+    log = EventLog(folder)
+    log.add(drafts(5))
+    content = bytearray(folder.files["00000001.log"])
+    content[content.index(b'"id":3')] ^= 1
+    folder.files["00000001.log"] = bytes(content)
+    log = EventLog(folder)
+    assert list(log) == [1, 2, 4, 5]
+    assert log.problems == ["00000001.log is damaged; what is left of it was read"]
+    log.add(drafts(1))
+    assert sorted(folder.files) == ["00000001.log", "00000002.log"]
+
+
+def test_a_log_of_a_later_version_is_left_alone(folder: FlakyFolder) -> None:
+    EventLog(folder).add(drafts(2))
+    line = b'{"format":2,"segment":1}'
+    folder.files["00000001.log"] = later = b"%08x %s\n" % (zlib.crc32(line), line)
+    log = EventLog(folder)
+    assert log.problems == ["00000001.log has format 2, not 1"]
+    log.add(drafts(1))
+    log.clear(1)
+    assert folder.files["00000001.log"] == later
+    assert sorted(folder.files) == ["00000001.log", "00000003.log"]
+
+
+def test_a_file_that_cannot_be_read_is_left_alone(
+    folder: FlakyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    EventLog(folder).add(drafts(2))
+
+    def read(name: str) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(folder, "read", read)
+    log = EventLog(folder)
+    assert log.problems == ["00000001.log cannot be read: Input/output error"]
+    log.add(drafts(1))
+    assert sorted(folder.files) == ["00000001.log", "00000002.log"]
+
+
+def test_a_full_partition_costs_the_oldest_file_but_never_the_newest_ones(folder: FlakyFolder) -> None:
+    log = EventLog(folder, file_bytes=200)
+    while len(folder.files) < ring.LEAST_FILES + 2:
+        log.add(drafts(1, size=50))
+    before = list(log)
+    folder.full_at = 1
+    log.add(drafts(1, size=50))
+    assert list(log) == [*before[1:], before[-1] + 1]
+
+    class Full(FlakyFolder):
+        def append(self, name: str, data: bytes) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    full = Full(random.Random(1))
+    full.files = folder.files
+    log = EventLog(full, file_bytes=200)
+    for _ in range(10):
+        with pytest.raises(LogError, match="No space left"):
+            log.add(drafts(1, size=50))
+    assert len(full.files) == ring.LEAST_FILES
+    assert len(log) >= ring.LEAST_FILES

@@ -10,8 +10,8 @@ PropertyReadOnly, InvalidArgs); a handler raises DBusError for its own.
 
 import asyncio
 import traceback
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from dbus_fast import DBusError, ErrorType, Message, MessageFlag, MessageType, Variant
 from dbus_fast.aio.message_bus import MessageBus
@@ -90,12 +90,23 @@ class Interface:
             self._send(self.name, signal, self.signals[signal], values)
 
 
+class Members(Protocol):
+    """Objects below one path that are made when somebody asks, because there are too many to keep."""
+
+    def names(self) -> Sequence[str]:
+        """Return the last part of each object's path."""
+
+    def interfaces(self, name: str) -> Sequence[Interface]:
+        """Return the interfaces of one of them."""
+
+
 class ObjectTree:
     """All objects of a service. Until :meth:`announce` it is filled in silence."""
 
     def __init__(self, bus: MessageBus) -> None:
         self.bus = bus
         self._objects: dict[str, dict[str, Interface]] = {}
+        self._members: dict[str, Members] = {}
         self._managers: list[str] = []
         self._announcing = False
         self._running: set[asyncio.Task[None]] = set()
@@ -114,15 +125,28 @@ class ObjectTree:
         for interface in interfaces:
             interface._send = self._sender(path)
         self._objects[path] = {interface.name: interface for interface in interfaces}
-        manager = self._manager_of(path)
-        if manager is not None:
-            self._signal(manager, OBJECT_MANAGER, "InterfacesAdded", "oa{sa{sv}}", [path, self._values(path)])
+        self.added(path)
 
     def remove(self, path: str) -> None:
         """Remove an object with all its interfaces."""
         interfaces = self._objects.pop(path)
         for interface in interfaces.values():
             interface._send = None
+        self.removed(path, interfaces)
+
+    def add_members(self, path: str, members: Members) -> None:
+        """Show ``members`` below ``path``; tell of their coming and going by ``added`` and ``removed``."""
+        assert_object_path_valid(path)
+        self._members[path] = members
+
+    def added(self, path: str) -> None:
+        """Tell the bus that there is an object at ``path`` now."""
+        manager = self._manager_of(path)
+        if manager is not None and self._announcing:
+            self._signal(manager, OBJECT_MANAGER, "InterfacesAdded", "oa{sa{sv}}", [path, self._values(path)])
+
+    def removed(self, path: str, interfaces: Iterable[str]) -> None:
+        """Tell the bus that the object at ``path`` is gone with these interfaces."""
         manager = self._manager_of(path)
         if manager is not None:
             self._signal(manager, OBJECT_MANAGER, "InterfacesRemoved", "oas", [path, list(interfaces)])
@@ -132,7 +156,24 @@ class ObjectTree:
         self._announcing = True
 
     def _values(self, path: str) -> dict[str, dict[str, Variant]]:
-        return {name: dict(interface.properties) for name, interface in self._objects[path].items()}
+        return {name: dict(interface.properties) for name, interface in self._object(path).items()}
+
+    def _object(self, path: str) -> dict[str, Interface]:
+        """Return an object's own interfaces, none when there is no object."""
+        found = self._objects.get(path)
+        if found is not None:
+            return found
+        parent, _, name = path.rpartition("/")
+        members = self._members.get(parent)
+        if members is None or name not in members.names():
+            return {}
+        return {interface.name: interface for interface in members.interfaces(name)}
+
+    def _paths(self) -> Iterator[str]:
+        yield from self._objects
+        for parent, members in self._members.items():
+            for name in members.names():
+                yield f"{parent}/{name}"
 
     def _manager_of(self, path: str) -> str | None:
         """Return the closest object manager above ``path``."""
@@ -228,19 +269,23 @@ class ObjectTree:
             standard.append(
                 Interface(OBJECT_MANAGER, methods={"GetManagedObjects": managed}, signals=signals)
             )
-        return {interface.name: interface for interface in standard} | self._objects.get(path, {})
+        return {interface.name: interface for interface in standard} | self._object(path)
 
     def _exists(self, path: str) -> bool:
         """Whether ``path`` is an object, an object manager or a node above one."""
-        return path in self._objects or path in self._managers or bool(self._children(path))
+        return (
+            path in self._objects
+            or path in self._managers
+            or bool(self._object(path) or self._children(path))
+        )
 
     def _children(self, path: str) -> list[str]:
         start = len(path.rstrip("/")) + 1
-        below = (other for other in (*self._objects, *self._managers) if _is_below(other, path))
+        below = (other for other in (*self._paths(), *self._managers) if _is_below(other, path))
         return sorted({other[start:].split("/", 1)[0] for other in below})
 
     def _managed(self, path: str) -> dict[str, dict[str, dict[str, Variant]]]:
-        return {other: self._values(other) for other in self._objects if _is_below(other, path)}
+        return {other: self._values(other) for other in self._paths() if _is_below(other, path)}
 
     def _interface(self, path: str, name: str) -> Interface:
         interface = self._interfaces(path).get(name)

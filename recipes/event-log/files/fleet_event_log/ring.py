@@ -7,6 +7,7 @@ tore is passed over at the next start, and the file that holds it is not appende
 
 import errno
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -63,12 +64,12 @@ class EventLog:
         self.problems: list[str] = []
         self.last_added = 0  # milliseconds since the epoch; 0: never, as far as the log knows
         self.last_cleared = 0
-        self.sel_count = 0  # how many entries have a SEL record
+        self.last_id = 0  # the highest that was ever used
+        self.sel_ids: list[int] = []  # of the entries that have a SEL record, ascending
         self._storage = storage
         self._kept = kept
         self._file_bytes = file_bytes
         self._all_bytes = all_bytes
-        self._last_id = 0
         self._last_number = 0
         self._files: list[_File] = []
         self._lines: dict[int, bytes] = {}  # of the entries, by id; decoded when somebody asks
@@ -109,12 +110,12 @@ class EventLog:
         Raises RecordError when one of them cannot be an entry, and LogError; nothing is added then.
         """
         entries = []
-        for number, draft in enumerate(drafts, self._last_id + 1):
+        for number, draft in enumerate(drafts, self.last_id + 1):
             complete = sel.complete(draft.sel, number, draft.time) if draft.sel else b""
             entries.append(Entry(number, draft.time, draft.severity, draft.message, draft.data, complete))
         lines = [record.encode(entry) for entry in entries]
         if entries:
-            self._last_id += len(entries)  # before the write: what fails may be in the file nevertheless
+            self.last_id += len(entries)  # before the write: what fails may be in the file nevertheless
             file = self._write(b"".join(lines))
             for entry, line in zip(entries, lines, strict=True):
                 self._take(file, entry, line[:-1])
@@ -125,16 +126,16 @@ class EventLog:
         """Take one entry out of the log. Raises KeyError when there is none, and LogError."""
         if number not in self._lines:
             raise KeyError(number)
-        self._last_id += 1
-        self._write(record.encode(Deletion(self._last_id, time, number)))
+        self.last_id += 1
+        self._write(record.encode(Deletion(self.last_id, time, number)))
         self._forget(number)
         self._trim()
 
     def clear(self, time: int) -> None:
         """Take all entries out of the log. After a power cut all or none of them are there. Raises LogError."""
         old = list(self._files)
-        self._last_id += 1
-        self._write(record.encode(Clearing(self._last_id, time)), own_file=True)
+        self.last_id += 1
+        self._write(record.encode(Clearing(self.last_id, time)), own_file=True)
         self._forget_all(time)
         for file in old:
             self._remove(file)
@@ -142,17 +143,20 @@ class EventLog:
     def _take(self, file: _File, entry: Entry, line: bytes) -> None:
         file.ids.append(entry.id)
         self._lines[entry.id] = line
-        self.sel_count += bool(entry.sel)
+        if entry.sel:
+            self.sel_ids.append(entry.id)
         self.last_added = entry.time
 
     def _forget(self, number: int) -> None:
         if number in self._lines:
-            self.sel_count -= bool(self[number].sel)
             del self._lines[number]
+            place = bisect_left(self.sel_ids, number)
+            if self.sel_ids[place : place + 1] == [number]:
+                del self.sel_ids[place]
 
     def _forget_all(self, time: int) -> None:
         self._lines.clear()
-        self.sel_count = 0
+        self.sel_ids.clear()
         self.last_cleared = time
 
     # --- Files ---
@@ -249,7 +253,7 @@ class EventLog:
             entry, line, file = found.entries[number]
             if number > found.cleared.id and number not in found.deleted:
                 self._take(file, entry, line)
-        self._last_id = found.last_id
+        self.last_id = found.last_id
         self.last_cleared = found.cleared.time
         # What a clearing or the ring could not remove any more before the power went.
         while len(self._files) > 1 and not self._files[0].ids:

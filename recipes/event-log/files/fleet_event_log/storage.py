@@ -43,7 +43,7 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """All of a file."""
-        with open(name, "rb", opener=self._open) as file:  # noqa: PTH123
+        with open(name, "rb", opener=self._open) as file:
             return file.read()
 
     def append(self, name: str, data: bytes) -> None:
