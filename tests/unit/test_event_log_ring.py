@@ -77,7 +77,7 @@ class FlakyFolder:
         return bool(left == 1)
 
     def _torn(self, data: bytes) -> bytes:
-        """What may be there of a write: pages in any order, each whole, in part, as garbage, or not at all."""
+        """What may be there of a write: its pages, each whole, in part, as garbage, or not at all."""
         pages = [data[at : at + PAGE] for at in range(0, len(data), PAGE)]
         kinds = [self.chance.choice(("whole", "whole", "zero", "erased", "torn", "noise")) for _ in pages]
         torn = []
@@ -309,7 +309,7 @@ def test_a_file_that_cannot_be_read_is_left_alone(
     EventLog(folder).add(drafts(2))
 
     def read(name: str) -> bytes:
-        raise OSError(errno.EIO, "Input/output error")
+        raise OSError(errno.EIO, "Input/output error", name)
 
     monkeypatch.setattr(folder, "read", read)
     log = EventLog(folder)
@@ -329,7 +329,7 @@ def test_a_full_partition_costs_the_oldest_file_but_never_the_newest_ones(folder
 
     class Full(FlakyFolder):
         def append(self, name: str, data: bytes) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError(errno.ENOSPC, f"No space left on device for {len(data)} bytes", name)
 
     full = Full(random.Random(1))
     full.files = folder.files

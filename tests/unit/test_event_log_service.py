@@ -137,7 +137,8 @@ def test_an_empty_log_has_no_record(client: Client) -> None:
         client.call(EVENT_LOG, "Delete", "u", 1)
 
 
-def test_signals(bus: PrivateBus, client: Client) -> None:
+@pytest.mark.usefixtures("client")
+def test_signals(bus: PrivateBus) -> None:
     found: list[tuple[str, Any]] = []
 
     async def run() -> None:

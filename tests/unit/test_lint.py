@@ -16,6 +16,7 @@ PACKAGES = [
     "meta-fleet/bsp/lib/fleetboard",
     "meta-fleet/core/lib/fleetbuild",
     "recipes/bmc-common/files/fleet_bmc_common",
+    "recipes/event-log/files/fleet_event_log",
     "recipes/inventory/files/fleet_inventory",
 ]
 WITH_LICENCE = {

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The log on D-Bus.
 
-OpenBMC's names (phosphor-dbus-interfaces, xyz/openbmc_project/Logging): Create and DeleteAll on the log, and the
-newest entries as objects with Entry and Delete. What those cannot do is in an interface of our own,
+OpenBMC's names (phosphor-dbus-interfaces, xyz/openbmc_project/Logging): Create and DeleteAll on the log,
+and the newest entries as objects with Entry and Delete. What those cannot do is in an interface of our own,
 io.metafleet.EventLog: SEL records, reading many entries at once, and who wants to know of each new one.
 
 A method that writes answers when what it wrote is in flash.

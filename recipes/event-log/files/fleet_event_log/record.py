@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the log holds, and the line that each record is in a file.
 
-A line is the CRC-32 of what follows it in eight hex digits, a space, a JSON object, and a newline. So a log can
-be read with `cat`, a torn or damaged line is known as one, and reading goes on behind it. The first line of a
-file is a header, which names the format; the others are entries and two kinds of marks:
+A line is the CRC-32 of what follows it in eight hex digits, a space, a JSON object, and a newline. So a log
+can be read with `cat`, a torn or damaged line is known as one, and reading goes on behind it. The first
+line of a file is a header, which names the format; the others are entries and two kinds of marks:
 
     {"format":1,"segment":7}
     {"id":12,"time":1790000000000,"severity":"Notice","message":"…","data":{…},"sel":"…"}
@@ -105,7 +105,10 @@ def encode(record: Record) -> bytes:
 
 
 def decode(line: bytes) -> Record:
-    """Return the record of a line without its newline. RecordError when the line is not one of ours, whole."""
+    """Return the record of a line without its newline.
+
+    RecordError when the line is not one of ours, whole.
+    """
     checksum, separator, body = line[:8], line[8:9], line[9:]
     if separator != b" " or checksum != b"%08x" % zlib.crc32(body):
         raise RecordError("the checksum is wrong")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The log itself: records in numbered files, oldest first, the oldest file removed when there are too many.
 
-Files are only ever appended to and removed, so a power cut can harm nothing that was written before. What a cut
-tore is passed over at the next start, and the file that holds it is not appended to again.
+Files are only ever appended to and removed, so a power cut can harm nothing that was written before. What a
+cut tore is passed over at the next start, and the file that holds it is not appended to again.
 """
 
 import errno
@@ -132,7 +132,10 @@ class EventLog:
         self._trim()
 
     def clear(self, time: int) -> None:
-        """Take all entries out of the log. After a power cut all or none of them are there. Raises LogError."""
+        """Take all entries out of the log.
+
+        After a power cut all or none of them are there. Raises LogError.
+        """
         old = list(self._files)
         self.last_id += 1
         self._write(record.encode(Clearing(self.last_id, time)), own_file=True)

@@ -23,8 +23,8 @@ def record_id(number: int) -> int:
 def complete(record: bytes, number: int, time: int) -> bytes:
     """Return a SEL record with its record id and, where its type has one, its timestamp.
 
-    `number` is the entry's id, `time` is in milliseconds since the epoch. A record of another length comes back
-    as it is, for record.encode to refuse.
+    `number` is the entry's id, `time` is in milliseconds since the epoch. A record of another length comes
+    back as it is, for record.encode to refuse.
     """
     if len(record) != RECORD_BYTES:
         return record
@@ -34,7 +34,10 @@ def complete(record: bytes, number: int, time: int) -> bytes:
 
 
 def entry_id(record: int, last: int) -> int:
-    """Return the id of the newest entry that has this record id, where `last` is the newest id; 0 for none."""
+    """Return the id of the newest entry that has this record id, where `last` is the newest id.
+
+    0 for none.
+    """
     return max(0, last - (last - record) % _IDS)
 
 

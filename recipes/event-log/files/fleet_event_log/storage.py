@@ -39,7 +39,7 @@ class Folder:
 
     def names(self) -> list[str]:
         """Names of all files."""
-        return os.listdir(self._folder)
+        return os.listdir(self._folder)  # noqa: PTH208
 
     def read(self, name: str) -> bytes:
         """All of a file."""
