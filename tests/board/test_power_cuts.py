@@ -32,22 +32,53 @@ INSTANTS = {
     "systemd": 15.0,
     "running": 1.0,
     "writing": 5.0,
+    "logging": 5.0,
 }
 # What a short run takes of them. Two boards share the work: one alone does not keep two processors busy.
 SHARES = {
-    "first": ("SPL", "systemd", "writing"),
-    "second": ("kernel", "running"),
+    "first": ("SPL", "systemd", "writing", "logging", "logging"),
+    "second": ("kernel", "running", "logging", "logging", "logging"),
 }
 NIGHTLY_CYCLES = 100  # of each board
 
-# Write, make durable, give it its name, make that durable, say so.
-WRITER = """
-cd /var/lib
-n=0
-while n=$((n + 1)); do
-    yes $n | head -n 2000 > numbers.new && sync && mv numbers.new numbers && sync && echo $n
-done
-"""
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes numbers durably on the board, one after the other, and says each when it is durable."""
+
+    write: str  # shell; begins behind the number in $n
+    read: str  # shell; every number that is there, in order
+
+
+LOG = "xyz.openbmc_project.Logging /xyz/openbmc_project/logging io.metafleet.EventLog"
+WRITERS = {
+    # Write, make durable, give it its name, make that durable, say so.
+    "writing": Writer(
+        """
+        cd /var/lib
+        while n=$((n + 1)); do
+            yes $n | head -n 2000 > numbers.new && sync && mv numbers.new numbers && sync && echo $n
+        done
+        """,
+        "uniq /var/lib/numbers 2>/dev/null || true",
+    ),
+    # An event is durable when the event log has answered.
+    "logging": Writer(
+        f"""
+        while n=$((n + 1)); do
+            busctl call {LOG} Append 'ssa{{ss}}ay' $n Debug 0 0 > /dev/null && echo $n
+        done
+        """,
+        f"""
+        first=0
+        while entries=$(busctl --json=short call {LOG} Read uu $((first + 1)) 200 |
+            grep -oE '[0-9]+,[0-9]+,"Debug","[0-9]+"' | tr -d '"'); test "$entries"
+        do
+            for entry in $entries; do echo ${{entry##*,}}; first=${{entry%%,*}}; done
+        done
+        """,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -73,17 +104,21 @@ class Cycles:
     def __init__(self, board: Board) -> None:
         self.board = board
         self.connection: Connection | None = None  # while it is up
+        self.durable = dict.fromkeys(WRITERS, 0)  # the last number that must be there
 
     def run(self, cut: Cut) -> dict[str, object]:
         """Bring the board to the instant, cut its power, boot it; what is to be put on record."""
-        written = self._reach(cut)
+        self._reach(cut)
         at = time.time() - self.board.powered_on_at
         said = self.board.console_text()[-200:]
         self.board.power_off()
         self.connection = None
-        record = {"cut": {**asdict(cut), "at": round(at, 2), "last_words": said}, "written": written}
+        record: dict[str, object] = {
+            "cut": {**asdict(cut), "at": round(at, 2), "last_words": said},
+            "durable": {**self.durable},
+        }
         try:
-            record |= self._boot(written)
+            record |= self._boot(cut)
         except AssertionError as error:
             record |= {"verdict": str(error)}
         return record
@@ -94,47 +129,54 @@ class Cycles:
         result, self.connection = boot.follow(self.board)
         return result
 
-    def _boot(self, written: int) -> dict[str, object]:
+    def _boot(self, cut: Cut) -> dict[str, object]:
         result = self.boot()
         assert self.connection
-        found = read_numbers(self.connection)
-        if not result.clean:
-            verdict = "not clean"
-        elif found < written:
-            verdict = f"lost {written - found} of {written} durable writes"
-        else:
-            verdict = "pass"
-        return {"boot": result.to_json(), "found": found, "verdict": verdict}
+        found = {name: read_numbers(self.connection, writer) for name, writer in WRITERS.items()}
+        wrong = [] if result.clean else ["not clean"]
+        for name, last in self.durable.items():
+            under_way = 1 if name == cut.phase else 0  # what was written when the power went may be there
+            if not last <= found[name] <= last + under_way:
+                wrong.append(f"{name}: {last} was durable, {found[name]} is there")
+        self.durable = found
+        return {"boot": result.to_json(), "found": found, "verdict": ", ".join(wrong) or "pass"}
 
-    def _reach(self, cut: Cut) -> int:
-        """Wait for the instant; the last number that the writer called durable."""
-        if cut.phase not in ("running", "writing"):
+    def _reach(self, cut: Cut) -> None:
+        """Wait for the instant, writing meanwhile when that is asked for."""
+        if cut.phase != "running" and cut.phase not in WRITERS:
             self.board.power_off()
             self.board.power_on()
             boot.Watch(self.board).wait_for(cut.phase)
         elif self.connection is None:
             self.boot()
-        if cut.phase == "writing":
+        if cut.phase in WRITERS:
             assert self.connection
-            return write_for(self.connection, cut.delay)
-        time.sleep(cut.delay)  # this is the test's stimulus, not a wait for something
-        return 0
+            last = self.durable[cut.phase]
+            self.durable[cut.phase] = write_for(self.connection, WRITERS[cut.phase], last, cut.delay)
+        else:
+            time.sleep(cut.delay)  # this is the test's stimulus, not a wait for something
 
 
-def write_for(connection: Connection, delay: float) -> int:
-    """Write numbers for `delay` seconds after the first is durable; the last that is. It goes on writing."""
+def write_for(connection: Connection, writer: Writer, last: int, delay: float) -> int:
+    """Write numbers after `last` for `delay` seconds from when the first is durable; the last that is.
+
+    It goes on writing.
+    """
     said = io.StringIO()
-    connection.run(WRITER, asynchronous=True, in_stream=False, hide=True, out_stream=said, warn=True)
+    command = f"n={last}\n{writer.write}"
+    connection.run(command, asynchronous=True, in_stream=False, hide=True, out_stream=said, warn=True)
     boot.until(lambda: "\n" in said.getvalue(), "the first number is durable", ssh.SECONDS)
     time.sleep(delay)
     return int(said.getvalue().rpartition("\n")[0].rpartition("\n")[2])
 
 
-def read_numbers(connection: Connection) -> int:
-    """The number that fills the writer's file, 0 when there is none."""
-    lines = set(ssh.run(connection, "uniq /var/lib/numbers 2>/dev/null || true").split())
-    assert len(lines) <= 1, f"a durable file is torn: {sorted(lines)}"
-    return int(lines.pop()) if lines else 0
+def read_numbers(connection: Connection, writer: Writer) -> int:
+    """The last number that is there, 0 for none; those before it may have gone, but none may be missing."""
+    numbers = [int(line) for line in ssh.run(connection, writer.read).split()]
+    assert numbers == list(range(numbers[0], numbers[-1] + 1)) if numbers else True, (
+        f"not in order: {numbers}"
+    )
+    return numbers[-1] if numbers else 0
 
 
 def run_cycles(board: Board, share: str, artefacts: Path) -> list[str]:
