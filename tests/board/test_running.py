@@ -73,6 +73,14 @@ def test_the_console_hears_of_trouble_only(shell: Shell) -> None:
     assert "Link is Up" in shell.run("dmesg")
 
 
+def test_the_clock_starts_at_the_date_of_the_image(shell: Shell, deploy: Path) -> None:
+    built = json.loads((deploy / "flash-manifest.json").read_text())["timestamp"]
+    now, uptime = (
+        float(word) for word in shell.run("echo $(date +%s) $(cut -d' ' -f1 /proc/uptime)").split()
+    )
+    assert built <= now <= built + uptime + 1
+
+
 # --- storage ---
 
 

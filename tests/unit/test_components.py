@@ -20,7 +20,7 @@ SERVICES = sorted(path.parents[1].name for path in RECIPES.glob("*/files/*.servi
 USERS = tomllib.loads((ROOT / "meta-fleet/distro/rootfs/users.toml").read_text())["users"]
 
 # Most that each unit may be exposed, by systemd-analyze's score in tenths; 0 is best, 100 worst.
-EXPOSURE = {"inventory": 10, "event-log": 10}
+EXPOSURE = {"event-log": 10, "inventory": 10, "mapper": 10}
 
 
 def recipe(name: str) -> str:

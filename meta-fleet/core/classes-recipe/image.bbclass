@@ -148,6 +148,8 @@ python image_release() {
     root = Path(d.getVar('IMAGE_TREE'))
     # Empty, not absent: systemd then makes a fresh id in memory and does not take each boot for the first one.
     (root / 'etc/machine-id').write_text('')
+    # Its date is that of all files: systemd starts the clock there when the board has none (systemd(1), Files).
+    (root / 'usr/lib/clock-epoch').write_text('')
     (root / 'etc/hostname').write_text(d.getVar('MACHINE') + '\n')
     (root / 'usr/lib/os-release').write_text(''.join('%s="%s"\n' % item for item in fields.items()))
 }

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The object mapper: which service has which object with which interfaces."""
