@@ -14,6 +14,7 @@ from board_harness.shared import Shell
 
 TABLE = Path(__file__).resolve().parents[2] / "docs" / "dbus.md"
 STANDARD = "org.freedesktop.DBus."
+ITEM = "xyz.openbmc_project.Inventory.Item"
 
 # On the board: every object of every service of ours, as [bus name, unit, path, interfaces].
 _OBJECTS = """
@@ -55,6 +56,10 @@ def bmc(shell: Shell) -> Connection:
 def test_the_bus_is_what_the_table_says(bmc: Connection) -> None:
     call = "busctl call xyz.openbmc_project.Logging /xyz/openbmc_project/logging io.metafleet.EventLog"
     ssh.run(bmc, f'{call} Append "ssa{{ss}}ay" "test of the table" Debug 0 0')
+    mapper = "xyz.openbmc_project.ObjectMapper"
+    question = f"{mapper} /xyz/openbmc_project/object_mapper {mapper} GetSubTreePaths sias / 0 1 {ITEM}"
+    answer = json.loads(ssh.run(bmc, f"busctl --json=short call {question}"))  # the bus starts the mapper
+    assert answer["data"] == [["/xyz/openbmc_project/inventory/system/board/bmc"]]
     table = owners()
     seen = set()
     for _, unit, path, interfaces in json.loads(ssh.python(bmc, _OBJECTS)):

@@ -55,7 +55,7 @@ def test_call(bus: PrivateBus) -> None:
         assert (caught.value.type, caught.value.text) == ("test.Error.Asked", WORDS)
         with pytest.raises(TimeoutError):
             await call(client, service, PATH, NAME, "Say", "s", "hang", seconds=0.05)
-        with pytest.raises(DBusError, match="ServiceUnknown|was not provided"):
+        with pytest.raises(DBusError, match=r"was not provided"):
             await call(client, "test.Nobody", PATH, NAME, "Say", "s", "")
 
     play(bus, scenario)
@@ -75,6 +75,7 @@ def test_on_signal(bus: PrivateBus) -> None:
             assert await heard.get() == (service, WORDS)
         await call(client, DBUS, DBUS_PATH, DBUS, "RequestName", "su", "test.New", 0)
         async with asyncio.timeout(PATIENCE):
-            assert await heard.get() == (DBUS, "test.New")
+            while await heard.get() != (DBUS, "test.New"):
+                pass  # connections of other tests may still be going
 
     play(bus, scenario)
