@@ -52,7 +52,9 @@ def service_starts(connection: Connection, clock_zero: float) -> dict[str, float
     shown = ssh.run(connection, f"systemctl show -p Id -p ActiveEnterTimestampMonotonic {units}")
     units_shown = shown.strip().split("\n\n")
     fields = [dict(line.split("=", 1) for line in unit.splitlines()) for unit in units_shown]
-    return {unit["Id"]: clock_zero + int(unit["ActiveEnterTimestampMonotonic"]) / 1e6 for unit in fields}
+    starts = {unit["Id"]: int(unit["ActiveEnterTimestampMonotonic"]) for unit in fields}
+    # 0: started only when somebody asks
+    return {unit: clock_zero + start / 1e6 for unit, start in starts.items() if start}
 
 
 def memory_in_use(connection: Connection) -> float:
