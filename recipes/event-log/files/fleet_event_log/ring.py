@@ -208,8 +208,8 @@ class EventLog:
         """Remove the oldest files while there are too many files, bytes or entries."""
         while len(self._files) > 1:
             oldest = self._files[0]
-            others = len(self._lines) - sum(number in self._lines for number in oldest.ids)
             size = sum(file.size for file in self._files)
+            others = len(self._lines) - len(oldest.ids)  # at least: some of those may be deleted
             if len(self._files) <= MOST_FILES and size <= self._all_bytes and others < self._kept:
                 break
             self._remove(oldest)
