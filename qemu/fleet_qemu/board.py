@@ -168,7 +168,7 @@ class Board:
         return self._state("power-on")
 
     def power_off(self) -> State:
-        """Cut power: QEMU is killed, a flash write in flight is torn, RAM is gone."""
+        """Cut power: what the flash chip has taken stays, a longer write is torn, memory is gone."""
         return self._state("power-cut")
 
     def end_qemu(self) -> State:

@@ -70,8 +70,8 @@ class Supervisor:
         return await self._stop(QemuProcess.quit, "power-off")
 
     async def power_cut(self) -> dict[str, Any]:
-        """Kill QEMU: a write in flight is torn, as when the plug is pulled."""
-        return await self._stop(QemuProcess.kill, "power-cut")
+        """Pull the plug: a write of several flash pages is torn between two of them, memory is gone."""
+        return await self._stop(QemuProcess.cut, "power-cut")
 
     async def reset(self) -> dict[str, Any]:
         """Reset the whole board as the SoC's reset line does; flash and ports stay."""

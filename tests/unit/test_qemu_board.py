@@ -218,6 +218,20 @@ def test_power_cut_keeps_the_flash(start: StartBoard) -> None:
     assert board.console_text() == "hello\r\n"
 
 
+def test_power_cut_keeps_what_the_flash_chip_has_taken(start: StartBoard) -> None:
+    """A page that the guest was told is programmed may still wait for the disk, here a very slow one."""
+    board = start()
+    no_limit = dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops", "iops_rd"), 0)
+    board.qmp("block_set_io_throttle", device="mtd0", iops_wr=1, **no_limit)
+    pages = range(ENV.offset, ENV.offset + 8 * 256, 256)
+    for page in pages:
+        human(board, f'qemu-io mtd0 "aio_write -q -P 0xa5 {page:#x} 256"')
+    board.power_off()
+    with board.run.flash.open("rb") as flash:
+        flash.seek(ENV.offset)
+        assert flash.read(8 * 256) == b"\xa5" * 8 * 256
+
+
 def test_ports_are_kept_while_the_power_is_off(start: StartBoard) -> None:
     board = start()
     ports = board.ports

@@ -32,7 +32,7 @@ class QemuBoard:
         self.emulated.power_on()
 
     def power_off(self) -> None:
-        """Kill QEMU: a flash write in flight is torn."""
+        """Stop the processors where they are and kill QEMU: a flash write in flight is torn."""
         self.emulated.power_off()
 
     @property
