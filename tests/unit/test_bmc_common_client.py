@@ -2,15 +2,15 @@
 """Calls and signals between two connections on a real bus."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
-from dbus_fast import DBusError, Message
+from dbus_fast import DBusError, Message, Variant
 from dbus_fast.aio.message_bus import MessageBus
 
 from dbus_harness import PATIENCE, PrivateBus
-from fleet_bmc_common.client import DBUS, DBUS_PATH, call, on_signal
+from fleet_bmc_common.client import DBUS, DBUS_PATH, Follower, call, get, on_signal, put
 from fleet_bmc_common.objects import Body, Interface, Method, ObjectTree
 
 PATH = "/test/echo"
@@ -79,3 +79,83 @@ def test_on_signal(bus: PrivateBus) -> None:
                 pass  # connections of other tests may still be going
 
     play(bus, scenario)
+
+
+SWITCH = "/test/switch"
+
+
+async def switch(bus: PrivateBus, name: str) -> tuple[MessageBus, Interface]:
+    """A service with one property that can be set."""
+    connection = await bus.connect()
+    tree = ObjectTree(connection)
+
+    def set_on(_sender: str, value: bool) -> None:
+        interface.update(On=value)
+
+    interface = Interface(
+        name, {"On": Variant("b", False), "Label": Variant("s", WORDS)}, setters={"On": set_on}
+    )
+    tree.add(SWITCH, interface)
+    tree.announce()
+    await connection.request_name(name)
+    return connection, interface
+
+
+def test_get_and_put(bus: PrivateBus) -> None:
+    async def main() -> None:
+        service, _ = await switch(bus, "test.GetAndPut")
+        client = await bus.connect()
+        address = ("test.GetAndPut", SWITCH, "test.GetAndPut")
+        await put(client, *address, "On", "b", True)
+        assert await get(client, *address, "On") is True
+        assert await get(client, *address, "Label") == WORDS
+        with pytest.raises(DBusError, match="cannot be written"):
+            await put(client, *address, "Label", "s", "other")
+        service.disconnect()
+        client.disconnect()
+
+    asyncio.run(main())
+
+
+def test_follower_knows_each_change_and_each_owner(bus: PrivateBus) -> None:
+    async def main() -> None:
+        name = "test.Followed"
+        told: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+
+        def changed(values: Mapping[str, Any] | None) -> None:
+            told.put_nowait(None if values is None else dict(values))
+
+        async def next_told() -> dict[str, Any] | None:
+            async with asyncio.timeout(PATIENCE):
+                return await told.get()
+
+        client = await bus.connect()
+        follower = Follower(client, name, SWITCH, name, changed)
+        await follower.start()
+        assert follower.values is None
+        assert told.empty()
+        for _ in range(2):
+            service, interface = await switch(bus, name)
+            assert await next_told() == {"On": False, "Label": WORDS}
+            interface.update(On=True)
+            assert await next_told() == {"On": True, "Label": WORDS}
+            assert follower.values == {"On": True, "Label": WORDS}
+            service.disconnect()
+            assert await next_told() is None
+        service, _ = await switch(bus, name)
+        assert await next_told() == {"On": False, "Label": WORDS}
+        late = Follower(client, name, SWITCH, name, changed)
+        await late.start()
+        assert late.values == {"On": False, "Label": WORDS}
+        # somebody else's signal for the same object is not believed
+        liar = ObjectTree(client)
+        fake = Interface(name, {"On": Variant("b", False)})
+        liar.add(SWITCH, fake)
+        liar.announce()
+        fake.update(On=True)
+        await get(client, name, SWITCH, name, "On")
+        assert late.values == {"On": False, "Label": WORDS}
+        service.disconnect()
+        client.disconnect()
+
+    asyncio.run(main())

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import fleetboard
-from fleetboard import bootargs, dts, env, fit, tables
+from fleetboard import bootargs, dts, env, fit, services, tables
 
 ROOT = Path(__file__).parents[2]
 X1 = ROOT / "meta-fleet/bsp/boards/fleet-x1.toml"
@@ -46,13 +46,19 @@ def failure(*arguments: str | Path) -> str:
 
 def test_help_names_every_command() -> None:
     text = output("--help")
-    for command in ("check", "bootargs", "dts", "its", "env", "assemble", "tables", "verify"):
+    for command in ("check", "bootargs", "dts", "its", "env", "services", "assemble", "tables", "verify"):
         assert command in text
         assert output(command, "--help").startswith("usage: fleetboard " + command)
 
 
 def test_check_counts() -> None:
     assert output("check", X1) == "fleet-x1: 9 partitions, 16 GPIO lines, 6 I2C buses, 19 sensors\n"
+
+
+def test_services_file_is_what_the_module_gives(tmp_path: Path) -> None:
+    assert output("services", X1) == services.render(BOARD)
+    assert output("services", X1, "-o", tmp_path / "board.json") == ""
+    assert (tmp_path / "board.json").read_text() == services.render(BOARD)
 
 
 def test_check_lists_every_mistake(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fleetboard import Board, BoardError, bootargs, dts, env, fit, flash, load, tables
+from fleetboard import Board, BoardError, bootargs, dts, env, fit, flash, load, services, tables
 from fleetboard.model import SLOT_NAMES
 
 
@@ -60,6 +60,10 @@ def _its(board: Board, arguments: argparse.Namespace) -> None:
 def _env(board: Board, arguments: argparse.Namespace) -> None:
     render: Callable[[Board], str] = env.render_uboot_config if arguments.config else env.render_env_text
     _write(arguments.output, render(board))
+
+
+def _services(board: Board, arguments: argparse.Namespace) -> None:
+    _write(arguments.output, services.render(board))
 
 
 def _assemble(board: Board, arguments: argparse.Namespace) -> None:
@@ -144,6 +148,8 @@ def _parser() -> argparse.ArgumentParser:
         "--config", action="store_true", help="instead, the CONFIG_ lines that follow from the map"
     )
     output(added)
+
+    output(command("services", _services, "what the services on the board must know, JSON"))
 
     added = command("assemble", _assemble, "put the flash image together")
     added.add_argument("images", nargs="+", type=_image, metavar="PARTITION=FILE")
