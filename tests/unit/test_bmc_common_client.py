@@ -159,3 +159,33 @@ def test_follower_knows_each_change_and_each_owner(bus: PrivateBus) -> None:
         client.disconnect()
 
     asyncio.run(main())
+
+
+def test_follower_misses_no_change_right_behind_the_answer(bus: PrivateBus) -> None:
+    """The answer to GetAll and the signal after it arrive in one read."""
+
+    async def main() -> None:
+        name = "test.Quick"
+        service, client = await bus.connect(), await bus.connect()
+        values = Interface(name, {"On": Variant("b", False)})
+
+        def answer(message: Message) -> bool:
+            if message.member == "GetAll":
+                service.send(Message.new_method_return(message, "a{sv}", [{"On": Variant("b", False)}]))
+                values.update(On=True)
+                return True
+            return False
+
+        service.add_message_handler(answer)
+        tree = ObjectTree(service)
+        tree.add(SWITCH, values)
+        tree.announce()
+        await service.request_name(name)
+        follower = Follower(client, name, SWITCH, name, lambda _: None)
+        await follower.start()
+        await get(client, name, SWITCH, name, "On")  # the signal is here, too, when this is answered
+        assert follower.values == {"On": True}
+        service.disconnect()
+        client.disconnect()
+
+    asyncio.run(main())

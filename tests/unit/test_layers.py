@@ -31,7 +31,7 @@ def overlay() -> dict[str, Any]:
 
 
 def test_there_are_recipes_to_look_at() -> None:
-    assert [layer for layer in LAYERS if recipes(layer)] == ["recipes", "meta-fleet/distro"]
+    assert [layer for layer in LAYERS if recipes(layer)] == ["recipes", "meta-fleet/bsp", "meta-fleet/distro"]
 
 
 # --- Documents ---

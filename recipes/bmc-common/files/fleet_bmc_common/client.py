@@ -109,6 +109,7 @@ class Follower:
         self._interface = interface
         self._changed = changed
         self._owner = ""
+        self._behind: list[dict[str, Any]] = []  # changes that came while all values were read
         self._reading: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -137,15 +138,23 @@ class Follower:
     def _on_properties(self, signal: Message) -> None:
         if (signal.sender, signal.path, signal.body[0]) != (self._owner, self._path, self._interface):
             return
-        if self.values is not None:  # else the answer to GetAll is on its way behind this signal
-            self.values |= {name: value.value for name, value in signal.body[1].items()}
+        change = {name: value.value for name, value in signal.body[1].items()}
+        if self.values is None:
+            self._behind.append(change)
+        else:
+            self.values |= change
             self._changed(self.values)
 
     async def _read(self, owner: str) -> None:
+        self.values = None
+        self._behind.clear()
         try:
             (values,) = await call(self._bus, owner, self._path, PROPERTIES, "GetAll", "s", self._interface)
         except (DBusError, TimeoutError):
             return  # it has gone again, which NameOwnerChanged tells
         if owner == self._owner:
             self.values = {name: value.value for name, value in values.items()}
+            # Those that were sent before the answer are in it already, in the same order.
+            for change in self._behind:
+                self.values |= change
             self._changed(self.values)
