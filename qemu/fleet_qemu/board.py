@@ -11,14 +11,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import fleetboard
-from fleet_qemu import checks
+from fleet_qemu import bustrace, checks
 from fleet_qemu.errors import QemuError
 from fleet_qemu.provision import Credentials, provision
 from fleet_qemu.rundir import RunDir, State, owner_name
@@ -217,6 +217,48 @@ class Board:
     def qmp(self, command: str, **arguments: Any) -> Any:
         """Run a command as `qmp("qom-get", path=…, property=…)`. Raises QemuError when QEMU refuses."""
         return self._call("qmp", command=command, arguments=arguments)
+
+    @contextlib.contextmanager
+    def bus_trace(self, buses: Iterable[int]) -> Iterator[bustrace.BusTrace]:
+        """See the BMC's transactions on I2C buses, from a board without power on from the first instruction.
+
+        The trace goes on over power cycles and resets. There is one at a time. Raises QemuError at the end
+        when the trace proves nothing (see bustrace.BusTrace.update).
+        """
+        self._call("bus-trace-start", buses=list(buses))
+        trace = bustrace.BusTrace(lambda since: self._call("bus-trace-read", since=since))
+        try:
+            yield trace
+        except BaseException:
+            with contextlib.suppress(QemuError):
+                self._call("bus-trace-stop")
+            raise
+        self._call("bus-trace-stop")
+        trace.update()
+
+    def bus_trace_self_test(self, role: str = "dimm") -> list[bustrace.Transaction]:
+        """Touch the bus of `role` from the guest, over SSH, and see it; the transactions.
+
+        Devices that are there and an address where none is are read and written, and another bus is touched
+        that must not be seen. Raises QemuError when the trace would not show a forbidden access.
+        """
+        accesses, elsewhere = bustrace.self_test_accesses(self.definition, role)
+        script = bustrace.guest_script(accesses + elsewhere)
+        with self.bus_trace([accesses[0].bus]) as trace:
+            ran = subprocess.run(
+                [*self.ssh_command(), f"python3 -I -c {shlex.quote(script)}"],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_ANSWER_SECONDS,
+            )
+        if ran.returncode:
+            raise QemuError(f"the guest cannot use its I2C buses: {ran.stderr.strip()}")
+        problems = bustrace.self_test_problems(accesses, trace.transactions)
+        if problems:
+            raise QemuError(f"the trace of the {role} bus is wrong: {'; '.join(problems)}")
+        return trace.transactions
 
     @property
     def ports(self) -> dict[str, int]:

@@ -39,13 +39,15 @@ def command(
     ports: Mapping[str, int],
     qmp_fd: int,
     qtest_fd: int,
+    log_fd: int,
     files: Files = FILES,
 ) -> list[str]:
     """Command line that starts the board paused (`-S`), without a window, listening on loopback only.
 
     `ports` names the host port of a service where a certain one is wanted; the kernel chooses the others.
-    `qmp_fd` and `qtest_fd` are connected sockets that QEMU inherits. A second QMP monitor listens on
-    `files.tools_socket` for other people's tools.
+    `qmp_fd` and `qtest_fd` are connected sockets that QEMU inherits, `log_fd` is a pipe for its log, which is
+    empty unless trace events are switched on. A second QMP monitor listens on `files.tools_socket` for other
+    people's tools.
     """
     argv = [
         qemu,
@@ -58,6 +60,7 @@ def command(
         *("-chardev", f"socket,id=tools,path={files.tools_socket},server=on,wait=off"),
         *("-mon", "chardev=tools,mode=control"),
         *("-chardev", f"socket,id=qtest,fd={qtest_fd}", "-object", "qtest,id=qtest0,chardev=qtest,log=none"),
+        *("-D", f"/dev/fd/{log_fd}", "-msg", "timestamp=on"),  # the latter is for trace events
         *("-nic", f"user,id=net0,mac={mac_address(number)},{hostfwd(board.network.forwards, ports)}"),
     ]
     # logfile: what no client of the pty has read is in the log all the same

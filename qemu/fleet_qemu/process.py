@@ -4,7 +4,9 @@
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import os
+import re
 import signal
 import socket
 from collections.abc import Callable, Iterable
@@ -19,9 +21,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 CONNECT_SECONDS = 60.0  # QEMU answers within 0.5 s; on a machine loaded many times over it takes longer
 QUIT_SECONDS = 10.0
 DRAIN_SECONDS = 30.0  # a busy disk may take seconds
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\dT[\d:.]+Z ")
 
-CommandLine = Callable[[int, int], list[str]]
-"""Gives QEMU's command line from the descriptors of its QMP and its qtest socket."""
+LOG_BYTES = 1 << 20  # room in the pipe of QEMU's log; QEMU waits when it is full
+
+CommandLine = Callable[[int, int, int], list[str]]
+"""Gives QEMU's command line from the descriptors of its QMP and qtest sockets and of the pipe for its log."""
 
 
 def die_with_parent(number: signal.Signals) -> Callable[[], None]:
@@ -35,28 +40,77 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None]:
     return prepare
 
 
+class LogPipe:
+    """QEMU's log (`-D`), delivered piece by piece as it comes: QEMU waits for nobody who uses it."""
+
+    def __init__(self, listener: Callable[[bytes], None]) -> None:
+        self._listener = listener
+        self._near, self.far = os.pipe()
+        os.set_blocking(self._near, False)
+        with contextlib.suppress(OSError):  # a smaller one works, too
+            fcntl.fcntl(self._near, fcntl.F_SETPIPE_SZ, LOG_BYTES)
+        asyncio.get_running_loop().add_reader(self._near, self._read)
+
+    def drain(self) -> None:
+        """Deliver all that is in the pipe at this moment."""
+        taken = 0
+        while taken < LOG_BYTES and (size := self._read()):
+            taken += size
+
+    def close(self) -> None:
+        """Deliver the rest and close."""
+        if self._near >= 0:
+            self.drain()
+            self._end()
+            os.close(self._near)
+            self._near = -1
+
+    def _read(self) -> int:
+        try:
+            data = os.read(self._near, LOG_BYTES)
+        except BlockingIOError:
+            return 0
+        if data:
+            self._listener(data)
+        else:
+            self._end()  # QEMU has ended
+        return len(data)
+
+    def _end(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._near)
+
+
 class QemuProcess:
     """A QEMU that runs; make it with `start`."""
 
-    def __init__(self, process: asyncio.subprocess.Process, qmp: Qmp, qtest: socket.socket) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, qmp: Qmp, qtest: socket.socket, log: LogPipe
+    ) -> None:
         self._process = process
         self.qmp = qmp
         self.qtest = qtest
+        self._log = log
 
     @classmethod
     async def start(
-        cls, command: CommandLine, log: Path, keep_open: Iterable[int], on_event: EventListener
+        cls,
+        command: CommandLine,
+        log: Path,
+        keep_open: Iterable[int],
+        on_event: EventListener,
+        on_log: Callable[[bytes], None],
     ) -> "QemuProcess":
         """Start QEMU in the current folder, its output appended to `log`.
 
-        `keep_open` are descriptors that QEMU inherits. Raises QemuError with what QEMU wrote when it does not
-        start.
+        `keep_open` are descriptors that QEMU inherits. `on_log` gets what switched-on trace events log.
+        Raises QemuError with what QEMU wrote when it does not start.
         """
         qmp, qmp_far = socket.socketpair()
         qtest, qtest_far = socket.socketpair()
         qmp.setblocking(False)
         qtest.setblocking(False)
-        argv = command(qmp_far.fileno(), qtest_far.fileno())
+        pipe = LogPipe(on_log)
+        argv = command(qmp_far.fileno(), qtest_far.fileno(), pipe.far)
         with log.open("ab") as output, qmp_far, qtest_far:
             offset = output.tell()
             try:
@@ -65,21 +119,25 @@ class QemuProcess:
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    pass_fds=(qmp_far.fileno(), qtest_far.fileno(), *keep_open),
+                    pass_fds=(qmp_far.fileno(), qtest_far.fileno(), pipe.far, *keep_open),
                     preexec_fn=die_with_parent(signal.SIGKILL),
                 )
             except OSError as error:
+                pipe.close()
                 raise QemuError(
                     f"{argv[0]} cannot be run ({error.strerror})", "install qemu-system-arm"
                 ) from None
+            finally:
+                os.close(pipe.far)  # the end of QEMU is the end of its log
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                return cls(process, await Qmp.connect(qmp, on_event), qtest)
+                return cls(process, await Qmp.connect(qmp, on_event), qtest, pipe)
         except (QmpClosed, TimeoutError) as error:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
             qtest.close()
+            pipe.close()
             reason = tail(log, offset) or str(error) or f"no answer in {CONNECT_SECONDS:.0f} s"
             raise QemuError(f"QEMU did not start: {reason}") from None
 
@@ -87,6 +145,10 @@ class QemuProcess:
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
+
+    def drain_log(self) -> None:
+        """Deliver what QEMU has logged so far."""
+        self._log.drain()
 
     async def wait(self) -> int:
         """Wait for its end; the exit code, negative when a signal ended it."""
@@ -122,15 +184,18 @@ class QemuProcess:
     async def _close(self) -> None:
         await self.qmp.close()
         self.qtest.close()
+        self._log.close()
 
 
 def tail(log: Path, offset: int, lines: int = 5) -> str:
-    """The last `lines` lines of `log` after byte `offset`, joined by "; ", without QEMU's routine notices."""
+    """The last `lines` lines of `log` after byte `offset`, joined by "; ".
+
+    QEMU's routine notices and its time stamps are left out.
+    """
     with log.open("rb") as stream:
         stream.seek(offset)
         text = stream.read().decode(errors="replace")
     routine = ("char device redirected to", "has no peer")
-    kept = [
-        line.strip() for line in text.splitlines() if line.strip() and not any(r in line for r in routine)
-    ]
+    said = (_STAMP.sub("", line.strip()) for line in text.splitlines())
+    kept = [line for line in said if line and not any(notice in line for notice in routine)]
     return "; ".join(kept[-lines:])

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import fleetboard
-from fleet_qemu import machine, ports
+from fleet_qemu import bustrace, machine, ports
 from fleet_qemu.errors import QemuError
 from fleet_qemu.process import QemuProcess, tail
 from fleet_qemu.qmp import QmpClosed, QmpError
@@ -46,6 +46,7 @@ class Supervisor:
         self._reservation = ports.Reservation(self._board.network.forwards)
         self._power = asyncio.Lock()  # power actions one after the other
         self._watch: asyncio.Task[None] | None = None
+        self._tracer = bustrace.Tracer()
         self.quit_requested = asyncio.Event()
 
     # --- actions of the control socket ---
@@ -83,6 +84,20 @@ class Supervisor:
         if self._qemu is None:
             raise QemuError(f"board {self._run.number} has no power", "power it on first")
         return await self._qemu.qmp.execute(command, **arguments)
+
+    async def bus_trace_start(self, buses: list[int]) -> dict[str, Any]:
+        """Trace I2C buses, over power cycles; see bustrace.Tracer, also for the next two."""
+        async with self._power:
+            return await self._tracer.start(buses)
+
+    async def bus_trace_read(self, since: int) -> dict[str, Any]:
+        """The transactions of the trace from number `since` on."""
+        return self._tracer.read(since)
+
+    async def bus_trace_stop(self) -> dict[str, Any]:
+        """End the trace."""
+        async with self._power:
+            return await self._tracer.stop()
 
     async def quit(self) -> dict[str, Any]:
         """End the board; the connection closes when nothing of it runs any more."""
@@ -124,9 +139,11 @@ class Supervisor:
         try:
             usernet = await qemu.qmp.execute("human-monitor-command", **{"command-line": "info usernet"})
             chardevs = await qemu.qmp.execute("query-chardev")
+            await self._tracer.attach(qemu)
             await qemu.qmp.execute("cont")
         except (QmpClosed, QmpError) as error:
             await qemu.kill()
+            self._tracer.detach()
             raise QemuError(
                 f"QEMU ended while it started: {tail(run.qemu_log, log_offset) or error}"
             ) from None
@@ -144,7 +161,7 @@ class Supervisor:
         self._save("power-on")
 
     async def _spawn(self, wanted: Mapping[str, int]) -> QemuProcess:
-        def command(qmp: int, qtest: int) -> list[str]:
+        def command(qmp: int, qtest: int, log: int) -> list[str]:
             return machine.command(
                 self._board,
                 qemu=self._qemu_binary,
@@ -152,9 +169,12 @@ class Supervisor:
                 ports=wanted,
                 qmp_fd=qmp,
                 qtest_fd=qtest,
+                log_fd=log,
             )
 
-        return await QemuProcess.start(command, self._run.qemu_log, [self._lock], self._on_event)
+        return await QemuProcess.start(
+            command, self._run.qemu_log, [self._lock], self._on_event, self._tracer.feed
+        )
 
     async def _stop(self, how: Callable[[QemuProcess], Awaitable[None]], name: str) -> dict[str, Any]:
         async with self._power:
@@ -181,10 +201,12 @@ class Supervisor:
         state.power, state.qemu, state.exit_code, state.exit_text = power, None, code, text
         state.console_pty = state.host_pty = ""
         self._reservation.hold(state.ports)
+        self._tracer.detach()
 
     def _on_event(self, name: str, data: dict[str, Any]) -> None:
         if name == "RESET":
             self._state.resets += 1
+            self._tracer.reset()
             self._save("reset", guest=data.get("guest"), reason=data.get("reason"))
 
     def _save(self, event: str, **details: Any) -> None:
@@ -226,6 +248,9 @@ _ACTIONS: dict[str, Callable[[Supervisor, dict[str, Any]], Awaitable[Any]]] = {
     "power-cut": lambda s, _: s.power_cut(),
     "reset": lambda s, _: s.reset(),
     "qmp": lambda s, request: s.qmp(request["command"], request.get("arguments", {})),
+    "bus-trace-start": lambda s, request: s.bus_trace_start(request["buses"]),
+    "bus-trace-read": lambda s, request: s.bus_trace_read(request["since"]),
+    "bus-trace-stop": lambda s, _: s.bus_trace_stop(),
     "quit": lambda s, _: s.quit(),
 }
 

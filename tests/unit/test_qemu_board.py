@@ -474,7 +474,7 @@ def test_qemu_that_does_not_start_says_why(start: StartBoard, tmp_path: Path) ->
     broken = tmp_path / "broken-qemu"
     broken.write_text(
         '#!/bin/sh\n[ "$1" = --version ] && { echo QEMU emulator version 9.0.0; exit; }\n'
-        "echo 'broken-qemu: no such machine' >&2\nexit 1\n"
+        "echo '2026-11-25T00:00:00.000001Z broken-qemu: no such machine' >&2\nexit 1\n"
     )
     broken.chmod(0o755)
     with pytest.raises(QemuError, match="QEMU did not start: broken-qemu: no such machine"):

@@ -17,6 +17,7 @@ def command(**changes: object) -> list[str]:
         "ports": {},
         "qmp_fd": 7,
         "qtest_fd": 8,
+        "log_fd": 9,
     }
     return machine.command(BOARD, **{**values, **changes})  # type: ignore[arg-type]
 
@@ -59,7 +60,7 @@ def test_only_loopback_is_forwarded_and_unnamed_ports_are_chosen_by_the_kernel()
 
 
 def test_no_path_but_the_programs_is_absolute() -> None:
-    assert not [word for word in command()[1:] if "/" in word]
+    assert [word for word in command()[1:] if "/" in word] == ["/dev/fd/9"]
 
 
 @pytest.mark.parametrize(
