@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fleet_qemu.errors import QemuError
 from fleet_qemu.qmp import EventListener, Qmp, QmpClosed, QmpError
+from fleet_qemu.qtest import Qtest
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -38,7 +39,7 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None]:
 class QemuProcess:
     """A QEMU that runs; make it with `start`."""
 
-    def __init__(self, process: asyncio.subprocess.Process, qmp: Qmp, qtest: socket.socket) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, qmp: Qmp, qtest: Qtest) -> None:
         self._process = process
         self.qmp = qmp
         self.qtest = qtest
@@ -74,7 +75,7 @@ class QemuProcess:
                 ) from None
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                return cls(process, await Qmp.connect(qmp, on_event), qtest)
+                return cls(process, await Qmp.connect(qmp, on_event), await Qtest.connect(qtest))
         except (QmpClosed, TimeoutError) as error:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
@@ -121,7 +122,7 @@ class QemuProcess:
 
     async def _close(self) -> None:
         await self.qmp.close()
-        self.qtest.close()
+        await self.qtest.close()
 
 
 def tail(log: Path, offset: int, lines: int = 5) -> str:
