@@ -27,7 +27,7 @@ class Uart:
         self.dropped = 0  # bytes of text that found no room
 
     def connect(self, pty: str) -> None:
-        """Open the pty of a QEMU that has just started, for good: QEMU notices a reader after a second only."""
+        """Open the pty of a QEMU that has just started, for good: QEMU takes a second to notice a reader."""
         self._terminal = os.open(pty, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         self._drain = asyncio.create_task(self._keep_room(self._terminal))
 
