@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fleet_qemu import Board, QemuError
+from fleet_qemu.board import DEFAULT_BOARD_FILE
 from fleet_qemu.ipmi_socket import SOCKET
 
 SECONDS = 60.0
@@ -41,6 +42,26 @@ ON = {**STANDBY, "A6": 1, "A7": 1, "B0": 1}
 def test_inputs_are_those_of_a_host_in_standby(board: Board) -> None:
     assert levels(board) == STANDBY
     assert board.host_status()["state"] == "off"
+
+
+def test_a_board_wired_otherwise(tmp_path: Path, guest_image: MakeImage) -> None:
+    mini = DEFAULT_BOARD_FILE.with_name("fleet-mini.toml")
+    image = guest_image(size=64 << 20)
+    with Board.start(
+        image, root=tmp_path / "boards", board_file=mini, verify=False, provisioned=False
+    ) as board:
+        pins = {pin.name: pin.line for pin in board.definition.gpios if pin.direction == "input"}
+        high = {
+            name
+            for name, line in pins.items()
+            if board.qmp("qom-get", path="/machine/soc/gpio", property=f"gpio{line}")
+        }
+        assert high == {"POWER_BUTTON"}  # what else is active low is asserted
+        with pytest.raises(QemuError, match="KCS: the BMC does not take a byte"):
+            board.host_ipmi(b"\x18\x01")
+        # channel 2: the byte is there, and IBF
+        assert board.qmp("qom-get", path="/machine/soc/lpc", property="idr2") == 0x61
+        assert board.qmp("qom-get", path="/machine/soc/lpc", property="str2") & 0xA == 0xA
 
 
 def test_a_reset_of_the_board_does_not_reset_the_host(board: Board) -> None:
