@@ -167,9 +167,12 @@ class Board:
         """Give power: a new QEMU on the same flash. Nothing to do when it is on."""
         return self._state("power-on")
 
-    def power_off(self) -> State:
-        """Cut power: what the flash chip has taken stays, a longer write is torn, memory is gone."""
-        return self._state("power-cut")
+    def power_off(self, *, bmc_only: bool = False) -> State:
+        """Cut power: what the flash chip has taken stays, a longer write is torn, memory is gone.
+
+        It is mains power, so the simulated host loses it, too, unless `bmc_only`.
+        """
+        return self._state("power-cut", bmc_only=bmc_only)
 
     def end_qemu(self) -> State:
         """End QEMU in order, so that the flash copy has all that the guest wrote."""
@@ -197,6 +200,47 @@ class Board:
         self.run.remove_sockets()  # a supervisor that was killed left them
         if not self._keep_flash:
             self.run.flash.unlink(missing_ok=True)
+
+    # --- the simulated host beside the BMC (host.py) ---
+
+    def host_status(self) -> dict[str, Any]:
+        """What the host is doing: state, phase, lines, settings, … (host.Host.status)."""
+        status: dict[str, Any] = self._call("host")
+        return status
+
+    def host_do(self, action: str, **options: Any) -> dict[str, Any]:
+        """Be the operator: one of host.ACTIONS, for a button with `seconds`; the host's status afterwards."""
+        status: dict[str, Any] = self._call("host-do", action=action, **options)
+        return status
+
+    def host_set(self, **settings: Any) -> dict[str, Any]:
+        """Change settings of the host (host_timeline.Settings); its status."""
+        status: dict[str, Any] = self._call("host-set", settings=settings)
+        return status
+
+    def host_ipmi(self, request: bytes) -> bytes:
+        """Carry a request (netFn/LUN, command, data) over KCS; the response. QemuError when there is none."""
+        return bytes.fromhex(self._call("host-ipmi", request=request.hex()))
+
+    def host_events(self) -> list[dict[str, Any]]:
+        """All that the host did and heard in this run, oldest first."""
+        with contextlib.suppress(FileNotFoundError):
+            return [json.loads(line) for line in self.run.host_events.read_text().splitlines()]
+        return []
+
+    def host_wait(self, state: str, seconds: float, phase: str = "") -> dict[str, Any]:
+        """Wait until the host is in `state`, and in `phase` if one is named; the status.
+
+        Raises TimeoutError after `seconds`.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            status = self.host_status()
+            if status["state"] == state and phase in ("", status["phase"]):
+                return status
+            if time.monotonic() > end:
+                raise TimeoutError(f"the host is not in state {state} {phase} after {seconds:g} s: {status}")
+            time.sleep(0.05)
 
     # --- looking and poking ---
 
@@ -317,8 +361,8 @@ class Board:
 
     # --- control socket ---
 
-    def _state(self, do: str) -> State:
-        return State.from_json(self._call(do))
+    def _state(self, do: str, **arguments: Any) -> State:
+        return State.from_json(self._call(do, **arguments))
 
     def _call(self, do: str, **arguments: Any) -> Any:
         request = {"id": next(self._ids), "do": do, **arguments}

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fleet_qemu.errors import QemuError
 from fleet_qemu.qmp import EventListener, Qmp, QmpClosed, QmpError
+from fleet_qemu.qtest import Qtest
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -83,9 +84,7 @@ class LogPipe:
 class QemuProcess:
     """A QEMU that runs; make it with `start`."""
 
-    def __init__(
-        self, process: asyncio.subprocess.Process, qmp: Qmp, qtest: socket.socket, log: LogPipe
-    ) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, qmp: Qmp, qtest: Qtest, log: LogPipe) -> None:
         self._process = process
         self.qmp = qmp
         self.qtest = qtest
@@ -131,7 +130,7 @@ class QemuProcess:
                 os.close(pipe.far)  # the end of QEMU is the end of its log
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                return cls(process, await Qmp.connect(qmp, on_event), qtest, pipe)
+                return cls(process, await Qmp.connect(qmp, on_event), await Qtest.connect(qtest), pipe)
         except (QmpClosed, TimeoutError) as error:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
@@ -183,7 +182,7 @@ class QemuProcess:
 
     async def _close(self) -> None:
         await self.qmp.close()
-        self.qtest.close()
+        await self.qtest.close()
         self._log.close()
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet_qemu.errors import QemuError
+from fleet_qemu.ipmi_socket import SOCKET as IPMI_SOCKET
 from fleet_qemu.machine import FILES
 
 CONTROL_SOCKET = "control.sock"
@@ -111,9 +112,14 @@ class RunDir:
         return self.path / "events.jsonl"
 
     @property
+    def host_events(self) -> Path:
+        """One JSON object per line: what the simulated host did and heard, and each IPMI exchange."""
+        return self.path / "host.jsonl"
+
+    @property
     def logs(self) -> tuple[Path, ...]:
         """The logs of one run, from start to end of the supervisor."""
-        return (self.console_log, self.host_log, self.qemu_log, self.events_log)
+        return (self.console_log, self.host_log, self.qemu_log, self.events_log, self.host_events)
 
     @property
     def credentials(self) -> Path:
@@ -210,7 +216,7 @@ class RunDir:
 
     def remove_sockets(self) -> None:
         """Remove the sockets of a board that has ended."""
-        for name in (CONTROL_SOCKET, FILES.tools_socket):
+        for name in (CONTROL_SOCKET, FILES.tools_socket, IPMI_SOCKET):
             (self.path / name).unlink(missing_ok=True)
 
     def connect(self, name: str = CONTROL_SOCKET) -> socket.socket:

@@ -24,6 +24,9 @@ from typing import Any
 import fleetboard
 from fleet_qemu import bustrace, machine, ports
 from fleet_qemu.errors import QemuError
+from fleet_qemu.host import Bmc, Host
+from fleet_qemu.ipmi_socket import IpmiSocket
+from fleet_qemu.kcs_host import KcsError
 from fleet_qemu.process import QemuProcess, tail
 from fleet_qemu.qmp import QmpClosed, QmpError
 from fleet_qemu.rundir import CONTROL_SOCKET, RunDir
@@ -47,6 +50,9 @@ class Supervisor:
         self._power = asyncio.Lock()  # power actions one after the other
         self._watch: asyncio.Task[None] | None = None
         self._tracer = bustrace.Tracer()
+        self._host = Host(self._board, self._record_host)
+        self._host.start()
+        self._ipmi = IpmiSocket(lambda request: self._host.ipmi(request, source="ipmitool"))
         self.quit_requested = asyncio.Event()
 
     # --- actions of the control socket ---
@@ -70,9 +76,12 @@ class Supervisor:
         """End QEMU in order: what the guest has written to flash arrives there."""
         return await self._stop(QemuProcess.quit, "power-off")
 
-    async def power_cut(self) -> dict[str, Any]:
-        """Pull the plug: a write of several flash pages is torn between two of them, memory is gone."""
-        return await self._stop(QemuProcess.cut, "power-cut")
+    async def power_cut(self, *, bmc_only: bool = False) -> dict[str, Any]:
+        """Pull the plug: a write of several flash pages is torn between two of them, memory is gone.
+
+        The host loses its power, too, unless `bmc_only`.
+        """
+        return await self._stop(QemuProcess.cut, "power-cut", bmc_only=bmc_only)
 
     async def reset(self) -> dict[str, Any]:
         """Reset the whole board as the SoC's reset line does; flash and ports stay."""
@@ -99,6 +108,22 @@ class Supervisor:
         async with self._power:
             return await self._tracer.stop()
 
+    async def host_status(self) -> dict[str, Any]:
+        """What the simulated host is doing, see host.Host.status."""
+        return self._host.status()
+
+    async def host_do(self, action: str, seconds: float | None) -> dict[str, Any]:
+        """Be the operator in front of the host; its status afterwards."""
+        return await self._host.do(action, seconds)
+
+    async def host_set(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Change settings of the host."""
+        return self._host.set(settings)
+
+    async def host_ipmi(self, request: str) -> str:
+        """Carry an IPMI request over KCS, both in hexadecimal, from netFn/LUN on."""
+        return (await self._host.ipmi(bytes.fromhex(request))).hex()
+
     async def quit(self) -> dict[str, Any]:
         """End the board; the connection closes when nothing of it runs any more."""
         self.quit_requested.set()
@@ -106,9 +131,15 @@ class Supervisor:
 
     # --- life of QEMU ---
 
+    async def serve_ipmi(self) -> None:
+        """Open the socket for ipmitool."""
+        await self._ipmi.open()
+
     async def shut_down(self, *, cut: bool) -> None:
-        """The last thing: end QEMU, free the ports, remove the sockets."""
+        """The last thing: end QEMU and the host, free the ports, remove the sockets."""
         await (self.power_cut() if cut else self.power_off())
+        await self._ipmi.close()
+        await self._host.close()
         self._reservation.release()
         self._run.remove_sockets()
         self._state.supervisor = 0
@@ -140,8 +171,12 @@ class Supervisor:
             usernet = await qemu.qmp.execute("human-monitor-command", **{"command-line": "info usernet"})
             chardevs = await qemu.qmp.execute("query-chardev")
             await self._tracer.attach(qemu)
+            state.host_pty = machine.parse_pty(chardevs, machine.HOST_CONSOLE)
+            await self._host.mains(True)
+            await self._host.connect(Bmc.of(self._board, qemu, state.host_pty))
             await qemu.qmp.execute("cont")
         except (QmpClosed, QmpError) as error:
+            await self._host.disconnect()
             await qemu.kill()
             self._tracer.detach()
             raise QemuError(
@@ -150,7 +185,6 @@ class Supervisor:
         self._qemu = qemu
         state.ports = ports.parse_usernet(self._board.network.forwards, usernet)
         state.console_pty = machine.parse_pty(chardevs, machine.BMC_CONSOLE)
-        state.host_pty = machine.parse_pty(chardevs, machine.HOST_CONSOLE)
         state.qemu = qemu.pid
         state.power = "on"
         state.powered_on_at = time.time()
@@ -176,8 +210,13 @@ class Supervisor:
             command, self._run.qemu_log, [self._lock], self._on_event, self._tracer.feed
         )
 
-    async def _stop(self, how: Callable[[QemuProcess], Awaitable[None]], name: str) -> dict[str, Any]:
+    async def _stop(
+        self, how: Callable[[QemuProcess], Awaitable[None]], name: str, *, bmc_only: bool = False
+    ) -> dict[str, Any]:
         async with self._power:
+            await self._host.disconnect()
+            if not bmc_only:
+                await self._host.mains(False)
             if self._qemu is not None:
                 qemu, self._qemu = self._qemu, None
                 await how(qemu)
@@ -192,6 +231,8 @@ class Supervisor:
             if self._qemu is not qemu:
                 return  # asked for
             self._qemu = None
+            await self._host.disconnect()
+            await self._host.mains(False)
             await qemu.kill()  # closes its sockets
             self._set_off("lost", code, tail(self._run.qemu_log, log_offset))
             self._save("lost")
@@ -205,6 +246,7 @@ class Supervisor:
 
     def _on_event(self, name: str, data: dict[str, Any]) -> None:
         if name == "RESET":
+            self._host.bmc_was_reset()
             self._state.resets += 1
             self._tracer.reset()
             self._save("reset", guest=data.get("guest"), reason=data.get("reason"))
@@ -214,6 +256,11 @@ class Supervisor:
         line = {"time": round(time.time(), 3), "event": event, **details}
         with self._run.events_log.open("a") as log:
             log.write(json.dumps(line) + "\n")
+
+    def _record_host(self, event: str, details: Mapping[str, Any]) -> None:
+        times = {"time": round(time.time(), 4), "monotonic": round(time.monotonic(), 4)}
+        with self._run.host_events.open("a") as log:
+            log.write(json.dumps({**times, "event": event, **details}) + "\n")
 
     # --- control socket ---
 
@@ -237,6 +284,8 @@ class Supervisor:
             return {"id": number, "error": error.message, "remedy": error.remedy}
         except (QmpError, QmpClosed) as error:
             return {"id": number, "error": f"QEMU: {error}", "remedy": ""}
+        except KcsError as error:
+            return {"id": number, "error": f"KCS: {error}", "remedy": ""}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return {"id": number, "error": f"request not understood: {error!r}", "remedy": ""}
 
@@ -245,12 +294,16 @@ _ACTIONS: dict[str, Callable[[Supervisor, dict[str, Any]], Awaitable[Any]]] = {
     "status": lambda s, _: s.status(),
     "power-on": lambda s, _: s.power_on(),
     "power-off": lambda s, _: s.power_off(),
-    "power-cut": lambda s, _: s.power_cut(),
+    "power-cut": lambda s, request: s.power_cut(bmc_only=bool(request.get("bmc_only"))),
     "reset": lambda s, _: s.reset(),
     "qmp": lambda s, request: s.qmp(request["command"], request.get("arguments", {})),
     "bus-trace-start": lambda s, request: s.bus_trace_start(request["buses"]),
     "bus-trace-read": lambda s, request: s.bus_trace_read(request["since"]),
     "bus-trace-stop": lambda s, _: s.bus_trace_stop(),
+    "host": lambda s, _: s.host_status(),
+    "host-do": lambda s, request: s.host_do(request["action"], request.get("seconds")),
+    "host-set": lambda s, request: s.host_set(request["settings"]),
+    "host-ipmi": lambda s, request: s.host_ipmi(request["request"]),
     "quit": lambda s, _: s.quit(),
 }
 
@@ -278,6 +331,7 @@ async def run_board(run: RunDir, args: argparse.Namespace) -> None:
         connections.add(task := asyncio.create_task(supervisor.serve(reader, writer)))
         task.add_done_callback(connections.discard)
 
+    await supervisor.serve_ipmi()
     server = await asyncio.start_unix_server(connected, CONTROL_SOCKET, limit=_REQUEST_LIMIT)
     lifeline = socket.socket(fileno=args.control_fd)
     runner = asyncio.create_task(supervisor.serve(*await asyncio.open_unix_connection(sock=lifeline)))

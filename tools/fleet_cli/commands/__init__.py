@@ -7,7 +7,21 @@ Each module has a docstring (first line: summary), `add_arguments(parser)` and `
 import argparse
 from typing import Protocol
 
-from fleet_cli.commands import build, collect, console, down, flash, lock, run, setup, ssh, status, test, up
+from fleet_cli.commands import (
+    build,
+    collect,
+    console,
+    down,
+    flash,
+    host,
+    lock,
+    run,
+    setup,
+    ssh,
+    status,
+    test,
+    up,
+)
 from fleet_cli.output import Output
 
 
@@ -32,6 +46,7 @@ COMMANDS: dict[str, Command] = {
     "run": run,
     "console": console,
     "ssh": ssh,
+    "host": host,
     "status": status,
     "collect": collect,
     "test": test,
