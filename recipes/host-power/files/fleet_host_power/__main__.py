@@ -59,7 +59,7 @@ def serve(
 
 async def start(objects: ObjectTree, tasks: asyncio.TaskGroup) -> None:
     """Take the board's lines and show what they say."""
-    timers = settings.load(sys.argv[1:2] or settings.PATHS)
+    timers = settings.load(sys.argv[1:2] or settings.FILES)
     gpios = board.load().gpios
     names = usable(gpios)
     lines = KernelLines(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Host and chassis on D-Bus.
 
-OpenBMC's names (phosphor-dbus-interfaces, xyz/openbmc_project/State); what those cannot say is in an interface
-of our own, io.metafleet.HostPower. A request is judged at once and carried out afterwards; State and Fault tell
-what became of it.
+OpenBMC's names (phosphor-dbus-interfaces, xyz/openbmc_project/State); what those cannot say is in an
+interface of our own, io.metafleet.HostPower. A request is judged at once and carried out afterwards; State
+and Fault tell what became of it.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Any
 from dbus_fast import DBusError, ErrorType, Variant
 
 from fleet_bmc_common import ServiceError, log
-from fleet_bmc_common.client import Follower, call, get
+from fleet_bmc_common.client import Follower, call
 from fleet_bmc_common.objects import Interface, ObjectTree
 from fleet_host_power import machine, progress
 from fleet_host_power.gpio import Lines
@@ -37,10 +37,9 @@ ACPI = "xyz.openbmc_project.Control.Power.ACPIPowerState"
 ACPI_PATH = "/xyz/openbmc_project/control/host0/acpi_power_state"
 ACPI_DETAILS = "io.metafleet.AcpiState"
 WORKING = ACPI + ".ACPI.S0_G0_D0"
-TOLD = (
-    "Host",
-    "Operator",
-)  # sources of an ACPI state that somebody told; others are inferred from what we say
+# Sources of an ACPI state: who said it, and what an earlier run had heard. Others infer it from our lines.
+TOLD = ("Host", "Operator")
+RESTORED = "Restored"
 
 LOG = ("xyz.openbmc_project.Logging", "/xyz/openbmc_project/logging", "io.metafleet.EventLog")
 SEVERITIES = {
@@ -80,8 +79,10 @@ class HostPower:
         self._timer: asyncio.TimerHandle | None = None
         self._sending: set[asyncio.Task[None]] = set()
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._working = ""  # the ACPI state as it was told last, kept while acpi-state is away
-        self._follower = Follower(self._bus, ACPI, ACPI_PATH, ACPI, self._on_acpi)
+        # The ACPI state, since when, who said so. The state is kept while acpi-state is away.
+        self._acpi: tuple[str, int | None, str] = ("", None, "")
+        self._details = Follower(self._bus, ACPI, ACPI_PATH, ACPI_DETAILS, self._on_acpi)
+        self._states = Follower(self._bus, ACPI, ACPI_PATH, ACPI, self._on_acpi)
 
         start = "On" if state.is_powered else "Off"
         if state.is_posted:
@@ -124,7 +125,8 @@ class HostPower:
         try:
             self._lines.listen(self._on_edge)
             self._settle()
-            await self._follower.start()
+            await self._details.start()
+            await self._states.start()
             await self._broken
         finally:
             self._lines.close()
@@ -143,31 +145,29 @@ class HostPower:
         self._machine.expire(_now())
         self._settle()
 
-    def _on_acpi(self, values: Mapping[str, Any] | None) -> None:
+    def _on_acpi(self, _: Mapping[str, Any] | None) -> None:
         """acpi-state has news, or has come or gone.
 
-        That it says S0 still, after a restart, is no news: it may not have heard of a reset meanwhile.
+        It tells details before the state. That it says S0 still after a restart is no news: it may not have
+        heard of a reset meanwhile.
         """
-        if values is None or values.get("SysACPIStatus") == self._working:
+        states, details = self._states.values, self._details.values
+        if states is None:
+            self._acpi = (self._acpi[0], None, "")
             return
-        self._working = values.get("SysACPIStatus", "")
-        if self._working == WORKING:
-            self._spawn(self._hear_working(self._machine.boots))
-        else:
+        if details is None:  # another daemon under OpenBMC's name: it knows only what it was told
+            details = {"Source": TOLD[0], "Since": 0}
+        was, acpi = self._acpi, (states["SysACPIStatus"], details["Since"], details["Source"])
+        if acpi == was or (acpi[0] == was[0] and was[1] not in (None, acpi[1])):
+            return  # in the second case the new state follows
+        self._acpi = acpi
+        is_told = acpi[2] in TOLD or (acpi[2] == RESTORED and not was[0])
+        if acpi[0] != WORKING:
             self._machine.tell(False)
-            self._settle()
-
-    async def _hear_working(self, boots: int) -> None:
-        """Take in S0, unless acpi-state inferred it from the lines, which we know better."""
-        try:
-            source = await get(self._bus, ACPI, ACPI_PATH, ACPI_DETAILS, "Source")
-        except (DBusError, TimeoutError):
-            source = "Operator"  # another daemon under OpenBMC's name: it knows only what it was told
-        if source in TOLD and self._working == WORKING and self._machine.boots == boots:
+        elif is_told and self._machine.is_powered:
             self._machine.tell(True)
-            if self._machine.is_told:
-                self._progress.infer(progress.OS_RUNNING, _microseconds())
-            self._settle()
+            self._progress.infer(progress.OS_RUNNING, _microseconds())
+        self._settle()
 
     def _request_host(self, _sender: str, value: str) -> None:
         self._request(self._host, HOST, "RequestedHostTransition", HOST_REQUESTS, value)

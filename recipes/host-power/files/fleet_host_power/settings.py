@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The timers of the power state machine: an optional JSON file, `{"off_time_ms": 2000}`; see docs/dbus.md."""
+"""The timers of the power state machine: an optional JSON file, as in `{"off_time_ms": 2000}`."""
 
-import json
+import os
 from collections.abc import Iterable
-from typing import Any
 
-from fleet_bmc_common import ServiceError
+from fleet_bmc_common.settings import Setting, read
 from fleet_host_power import machine
 
 # The first that is there is read, and no other.
-PATHS = ("/etc/host-power/host-power.json", "/usr/share/host-power/host-power.json")
+FILES = ("/etc/host-power/host-power.json", "/usr/share/host-power/host-power.json")
 
 # The least and the most of each timer, in ms.
-RANGES = {
+_RANGES = {
     machine.POWER_PULSE: (10, 3_000),  # at 4 s the host's hardware forces power off
     machine.RESET_PULSE: (10, 5_000),
     machine.POWER_HOLD: (1_000, 60_000),
@@ -25,39 +24,10 @@ RANGES = {
     machine.RESET: (100, 60_000),
     machine.WARM: (10, 60_000),
 }
+SETTINGS = {timer: Setting(default, *_RANGES[timer], "ms") for timer, default in machine.TIMERS.items()}
 
 
-def load(paths: Iterable[str] = PATHS) -> dict[str, int]:
+def load(files: Iterable[str] = FILES) -> dict[str, int]:
     """Return all timers in ms. Raises ServiceError that names file, key and what is allowed."""
-    for path in paths:
-        try:
-            with open(path, encoding="utf-8") as stream:  # noqa: PTH123 (pathlib costs start-up time)
-                return machine.TIMERS | _checked(path, json.load(stream, object_pairs_hook=_once))
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise ServiceError(f"{path} cannot be read: {error.strerror}") from None
-        except ValueError as error:
-            raise ServiceError(f"{path} is no valid JSON: {error}") from None
-    return dict(machine.TIMERS)
-
-
-def _checked(path: str, values: Any) -> dict[str, int]:
-    if not isinstance(values, dict):
-        raise ServiceError(f'{path} must hold a JSON object, as in {{"{machine.OFF_TIME}": 2000}}')
-    for key, value in values.items():
-        if key not in RANGES:
-            raise ServiceError(f"{path}: there is no key '{key}'; allowed: {', '.join(RANGES)}")
-        least, most = RANGES[key]
-        if type(value) is not int or not least <= value <= most:
-            raise ServiceError(
-                f"{path}: '{key}' is {json.dumps(value)}; it must be a whole number of ms, {least} to {most}"
-            )
-    return values
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key is there twice")
-    return found
+    found = [path for path in files if os.path.exists(path)]  # noqa: PTH110 (pathlib costs start-up time)
+    return {timer: round(value) for timer, value in read(found[0] if found else "", SETTINGS).items()}
