@@ -13,8 +13,8 @@ from fleet_host_power.machine import Cell, Machine, NotInThisState
 ALL = (*m.INPUTS, *m.OUTPUTS)
 
 # What follows on what. A row is an event, a column a state:
-#   Off, PoweringOn, On, GracefulOff, GracefulCycle, ForceOff, ForceCycle, CycleOff, ShuttingDown, Resetting, WarmReset
-# in short o p N g G f F c s r w; "." stays, "=" is so already, "!" is refused. A state of its own letter is
+#   Off, PoweringOn, oN, gracefulOff, GracefulCycle, forceOff, ForceCycle, cycleOff, shuttingDown, resetting,
+#   warmReset, in short o p N g G f F c s r w; "." stays, "=" is so already, "!" is refused. A state of its own letter is
 # written where something happens though the state stays.
 COLUMNS = dict(zip("opNgGfFcsrw", m.STATES, strict=True))
 EXPECTED = """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The service on a private system bus, with its policy and the real event log; lines and acpi-state are played."""
+"""The service on a private system bus, with the real event log; lines and acpi-state are played by the test."""
 
 import asyncio
 import json
@@ -264,7 +264,8 @@ def test_a_boot_and_a_shutdown(bus: PrivateBus) -> None:
         await world.ask(HOST, "Off")
         await world.until(lambda: world.driven == ["+POWER_OUT", "-POWER_OUT"] * 2)
         world.set("+PLTRST", "-POST_COMPLETE", "+SLP_S5", "-PS_PWROK")
-        await world.shows(State="Off", BootProgress="Unspecified", RequestedHostTransition="Off")
+        await world.shows(State="Off", CurrentPowerState="Off", CurrentHostState="Off")
+        await world.shows(BootProgress="Unspecified", RequestedHostTransition="Off")
         assert world.seen["CurrentPowerState"] == ["Off", "TransitioningToOn", "On", "Off"]
         assert world.seen["CurrentHostState"] == [
             *("Off", "TransitioningToRunning", "Running", "TransitioningToOff", "Off"),

@@ -47,3 +47,14 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, words: str) -> None:
     file.write_text(text)
     with pytest.raises(ServiceError, match=f"^{re.escape(str(file))}.*{re.escape(words)}"):
         settings.load([str(file)])
+
+
+def test_the_documentation_has_every_timer() -> None:
+    page = (Path(__file__).parents[2] / "docs/dbus.md").read_text()
+    rows = re.findall(r"^\| `(\w+_ms)` \| (\d+) \| (\d+) \| (\d+) \|", page, re.M)
+    assert rows == [
+        (key, *(f"{value:.0f}" for value in (setting.default, setting.low, setting.high)))
+        for key, setting in settings.SETTINGS.items()
+    ]
+    for state in machine.STATES:
+        assert f"`{state}`" in page
