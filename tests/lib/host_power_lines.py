@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """host-power with lines that a test holds: `python -m host_power_lines SETTINGS SOCKET LINE...`.
 
-At the socket the test writes the asserted inputs in one line, then `+PS_PWROK` or `-PS_PWROK` for each change;
-it reads the same of the outputs.
+At the socket the test writes the asserted inputs in one line, then `+PS_PWROK` or `-PS_PWROK` for each
+change; it reads the same of the outputs.
 """
 
 import asyncio

@@ -14,8 +14,8 @@ ALL = (*m.INPUTS, *m.OUTPUTS)
 
 # What follows on what. A row is an event, a column a state:
 #   Off, PoweringOn, oN, gracefulOff, GracefulCycle, forceOff, ForceCycle, cycleOff, shuttingDown, resetting,
-#   warmReset, in short o p N g G f F c s r w; "." stays, "=" is so already, "!" is refused. A state of its own letter is
-# written where something happens though the state stays.
+#   warmReset, in short o p N g G f F c s r w. "." stays, "=" is so already, "!" is refused; the state's own
+#   letter is written where something happens though it stays.
 COLUMNS = dict(zip("opNgGfFcsrw", m.STATES, strict=True))
 EXPECTED = """
 PS_PWROK asserted        N N . . . . . N . . .
@@ -507,8 +507,7 @@ def test_any_story(asserted: set[str], lines: set[str], steps: list[tuple[str, A
             before = (machine.state, machine.deadline, machine.cause, machine.fault)
             try:
                 asked = "begun" if story.ask(what) else "fulfilled"
-            except NotInThisState as error:
-                assert str(error)
+            except NotInThisState:
                 asked = "refused"
             if asked != "begun":
                 assert (machine.state, machine.deadline, machine.cause, machine.fault) == before
@@ -529,7 +528,6 @@ def test_any_story(asserted: set[str], lines: set[str], steps: list[tuple[str, A
             assert machine.deadline - story.now <= max(m.TIMERS.values())
         # RESET_OUT is for a host that has power
         assert machine.is_powered or m.RESET_OUT not in story.driven
-        assert asked in ("", "begun", "fulfilled", "refused")
 
     # Left alone, POWER_OUT is let go in time, and the machine comes to rest where the rails are.
     was_powered = machine.is_powered
