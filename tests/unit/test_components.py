@@ -23,9 +23,13 @@ USERS = tomllib.loads((ROOT / "meta-fleet/distro/rootfs/users.toml").read_text()
 EXPOSURE = {
     "acpi-state": 20,
     "event-log": 10,
+    "host-power": 10,
     "inventory": 10,
     "mapper": 10,
 }
+
+# Names that a service owns beside its unit's BusName.
+MORE_NAMES = {"host-power": ["xyz.openbmc_project.State.Chassis"]}
 
 # Services that do not run as a user of their own.
 ROOT_SERVICES = {"acpi-state"}
@@ -44,6 +48,11 @@ def unit(name: str) -> configparser.ConfigParser:
 
 def policy(name: str) -> ET.Element:
     return ET.parse(RECIPES / name / "files" / f"{unit(name)['Service']['BusName']}.conf").getroot()
+
+
+def bus_names(name: str) -> set[str]:
+    """The names that a service may own: the one that its unit waits for, and others that come with it."""
+    return {rule.attrib["own"] for entry in policy(name) for rule in entry if rule.get("own")}
 
 
 def test_components_are_found() -> None:
@@ -95,12 +104,9 @@ def test_unit_policy_and_user_table_name_the_same(name: str) -> None:
     service = unit(name)["Service"]
     assert service["User"] == ("root" if name in ROOT_SERVICES else f"fleet-{name}")
     assert service["ExecStart"] == f"/usr/bin/python3 -I -m fleet_bmc_common fleet_{name.replace('-', '_')}"
-    owners = {
-        entry.get("user"): [rule.get("own") for rule in entry if rule.get("own")]
-        for entry in policy(name)
-        if any(rule.get("own") for rule in entry)
-    }
-    assert owners == {service["User"]: [service["BusName"]]}
+    owners = {entry.get("user") for entry in policy(name) if any(rule.get("own") for rule in entry)}
+    assert owners == {service["User"]}
+    assert bus_names(name) == {service["BusName"], *MORE_NAMES.get(name, ())}
     if name in ROOT_SERVICES:
         assert service["CapabilityBoundingSet"] == ""
         return
@@ -112,19 +118,24 @@ def test_unit_policy_and_user_table_name_the_same(name: str) -> None:
 def test_policy_allows_everybody_no_more_than_to_read(name: str) -> None:
     rules = [rule for entry in policy(name) if entry.get("context") for rule in entry]
     assert {rule.tag for rule in rules} == {"allow"}
-    assert {rule.get("send_destination") for rule in rules} == {unit(name)["Service"]["BusName"]}
-    members = {(rule.get("send_interface"), rule.get("send_member")) for rule in rules}
+    assert {rule.get("send_destination") for rule in rules} == bus_names(name)
     standard = "org.freedesktop.DBus."
-    assert {
-        (standard + "Properties", "Get"),
-        (standard + "Properties", "GetAll"),
-        (standard + "ObjectManager", "GetManagedObjects"),
-        (standard + "Introspectable", "Introspect"),
-        (standard + "Peer", None),
-    } <= members
-    for interface, member in members:
-        assert interface
-        assert interface == standard + "Peer" or (member or "").startswith(("Get", "Read", "Introspect"))
+    for bus_name in bus_names(name):
+        members = {
+            (rule.get("send_interface"), rule.get("send_member"))
+            for rule in rules
+            if rule.get("send_destination") == bus_name
+        }
+        assert {
+            (standard + "Properties", "Get"),
+            (standard + "Properties", "GetAll"),
+            (standard + "ObjectManager", "GetManagedObjects"),
+            (standard + "Introspectable", "Introspect"),
+            (standard + "Peer", None),
+        } <= members
+        for interface, member in members:
+            assert interface
+            assert interface == standard + "Peer" or (member or "").startswith(("Get", "Read", "Introspect"))
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")

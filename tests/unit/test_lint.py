@@ -18,6 +18,7 @@ PACKAGES = [
     "recipes/acpi-state/files/fleet_acpi_state",
     "recipes/bmc-common/files/fleet_bmc_common",
     "recipes/event-log/files/fleet_event_log",
+    "recipes/host-power/files/fleet_host_power",
     "recipes/inventory/files/fleet_inventory",
     "recipes/mapper/files/fleet_mapper",
     *("tests/lib", "tests/unit", "tests/build", "tests/board", "tests/nightly", "tests/bench"),
