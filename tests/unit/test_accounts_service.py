@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from dbus_fast import Message, MessageType, Variant
 
-from dbus_harness import PATIENCE, CallError, PrivateBus, Service, call
+from dbus_harness import PATIENCE, CallError, PrivateBus, Service, call, wait_until
 from fleet_accounts.interfaces import ERRORS
 from fleet_accounts.secret import hash_password
 
@@ -317,6 +317,29 @@ def test_a_damaged_file_is_told_and_lets_nobody_in(bus: PrivateBus, folder: Path
     )
     assert "it is now accounts.json.damaged, and there are no users\n" in errors
     assert (folder / "accounts.json.damaged").exists()
+
+
+def test_a_damaged_file_is_an_event_in_a_log_that_starts_later(folder: Path, tmp_path: Path) -> None:
+    folder.mkdir()
+    (folder / "accounts.json").write_text("{")
+    log = "xyz.openbmc_project.Logging"
+    policies = [POLICY, POLICY.parents[2] / f"event-log/files/{log}.conf"]
+    users = dict.fromkeys(("fleet-accounts", "fleet-event-log", "root"), os.getuid())
+    launch = ["-m", "fleet_bmc_common", "fleet_event_log", str(tmp_path / "log")]
+    with PrivateBus(policies, users=users) as bus, Service([*LAUNCH, str(folder)], bus.address) as service:
+        service.wait_for("READY=1")
+        with Service(launch, bus.address) as event_log:
+            event_log.wait_for("READY=1")
+
+            def events() -> list[Any]:
+                read = ("/xyz/openbmc_project/logging", "io.metafleet.EventLog", "Read", "uu", 0, 9)
+                return list(bus.call(log, *read)[0])
+
+            wait_until(lambda: events() != [])
+            ((_, _, severity, message, data, _),) = events()
+        assert service.stop() == 0
+    assert (severity, message) == ("Error", "io.metafleet.Accounts.Damaged")
+    assert data["REASON"].startswith("accounts.json: no JSON: ")
 
 
 def test_flash_that_refuses_is_told_and_logged_once(client: Client, service: Service, folder: Path) -> None:
