@@ -3,12 +3,14 @@
 
 The image holds no password and no key, so nobody can log in. Into the writable partition (rwfs, JFFS2, seen
 as /var) of one board's flash copy go a one-time SSH key, a one-time root password and the board's own host
-key; what the user needs of them goes into the board's folder, readable by its owner only.
+key; what the user needs of them goes into the board's folder, readable by its owner only. A file that the
+accounts service consumes at its first start makes root one of its users, with the same password.
 
 Formats come from the tools that own them: mkfs.jffs2 (mtd-utils), ssh-keygen, dropbearkey (dropbear-bin; the
 BMC's SSH server reads no OpenSSH key), openssl passwd (Python's crypt module is gone in 3.13).
 """
 
+import json
 import os
 import secrets
 import subprocess
@@ -22,6 +24,7 @@ from fleetboard import Board
 
 USER = "root"
 PARTITION = "rwfs"
+GROUPS = ["ipmi", "redfish", "ssh", "web"]
 
 
 @dataclass(frozen=True)
@@ -136,12 +139,15 @@ def _fill(tree: Path, credentials: Credentials) -> str:
     """Lay out rwfs under `tree`; the board's public host key."""
     home_ssh = tree / "root" / ".ssh"
     dropbear = tree / "etc" / "dropbear"
+    accounts = tree / "lib" / "accounts"
     for folder, mode in (
         (tree, 0o755),
         (tree / "root", 0o700),
         (home_ssh, 0o700),
         (tree / "etc", 0o755),
         (dropbear, 0o700),
+        (accounts.parent, 0o755),
+        (accounts, 0o700),
     ):
         folder.mkdir(exist_ok=True)
         folder.chmod(mode)
@@ -149,9 +155,21 @@ def _fill(tree: Path, credentials: Credentials) -> str:
     hashed = _run("openssl", "passwd", "-6", "-stdin", stdin=credentials.password, package="openssl").strip()
     days = int(time.time() // 86400)
     _write_private(tree / "etc" / "shadow", f"{USER}:{hashed}:{days}:0:99999:7:::\n")
+    _write_private(accounts / "provision.json", _first_user(hashed, credentials.password))
     key = dropbear / "dropbear_ed25519_host_key"
     output = _run("dropbearkey", "-t", "ed25519", "-f", str(key), package="dropbear-bin")
     return next(" ".join(line.split()[:2]) for line in output.splitlines() if line.startswith("ssh-ed25519 "))
+
+
+def _first_user(hashed: str, password: str) -> str:
+    """Return what the accounts service makes its first user of (fleet_accounts/provision.py).
+
+    IPMI computes with the password itself; the board seals it with a key that nobody else has. Root owns the
+    file here, and systemd hands the service's folder over with all that is in it (systemd.exec(5),
+    StateDirectory=).
+    """
+    user = {"privilege": "priv-admin", "enabled": True, "groups": GROUPS, "password": hashed}
+    return json.dumps({"format": 1, "users": {USER: {**user, "ipmi_password": password}}}) + "\n"
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -60,6 +60,9 @@ def test_the_bus_is_what_the_table_says(bmc: Connection) -> None:
     question = f"{mapper} /xyz/openbmc_project/object_mapper {mapper} GetSubTreePaths sias / 0 1 {ITEM}"
     answer = json.loads(ssh.run(bmc, f"busctl --json=short call {question}"))  # the bus starts the mapper
     assert answer["data"] == [["/xyz/openbmc_project/inventory/system/board/bmc"]]
+    ssh.run(
+        bmc, "busctl call xyz.openbmc_project.User.Manager / org.freedesktop.DBus.Peer Ping"
+    )  # starts accounts
     table = owners()
     seen = set()
     for _, unit, path, interfaces in json.loads(ssh.python(bmc, _OBJECTS)):

@@ -21,6 +21,7 @@ USERS = tomllib.loads((ROOT / "meta-fleet/distro/rootfs/users.toml").read_text()
 
 # Most that each unit may be exposed, by systemd-analyze's score in tenths; 0 is best, 100 worst.
 EXPOSURE = {
+    "accounts": 10,
     "acpi-state": 20,
     "event-log": 10,
     "host-power": 10,

@@ -15,6 +15,7 @@ PACKAGES = [
     "qemu/fleet_qemu",
     "meta-fleet/bsp/lib/fleetboard",
     "meta-fleet/core/lib/fleetbuild",
+    "recipes/accounts/files/fleet_accounts",
     "recipes/acpi-state/files/fleet_acpi_state",
     "recipes/bmc-common/files/fleet_bmc_common",
     "recipes/event-log/files/fleet_event_log",

@@ -10,6 +10,11 @@ from pathlib import Path
 import pytest
 
 import fleetboard
+from accounts_fakes import FlakyFolder
+from fleet_accounts import users
+from fleet_accounts.provision import take
+from fleet_accounts.secret import Vault
+from fleet_accounts.store import Store
 from fleet_qemu.board import DEFAULT_BOARD_FILE
 from fleet_qemu.errors import QemuError
 from fleet_qemu.provision import PARTITION, Credentials, provision
@@ -63,6 +68,7 @@ def test_names_in_the_file_system(board: Provisioned, tmp_path: Path) -> None:
     assert names == {
         *("root", ".ssh", "authorized_keys"),
         *("etc", "shadow", "dropbear", "dropbear_ed25519_host_key"),
+        *("lib", "accounts", "provision.json"),
     }
     assert "Wrong" not in dump  # a checksum
 
@@ -78,7 +84,21 @@ def test_password_opens_the_hash_in_shadow(board: Provisioned) -> None:
     assert match
     again = run("openssl", "passwd", "-6", "-salt", match[2].decode(), board.credentials.password)
     assert again.strip() == match[1].decode()
-    assert board.credentials.password.encode() not in board.rwfs
+    # in plain text for IPMI, once, in the file that the accounts service consumes
+    assert board.rwfs.count(board.credentials.password.encode()) == 1
+
+
+def test_the_accounts_service_takes_the_first_user(board: Provisioned) -> None:
+    start = board.rwfs.index(b'{"format": 1, "users": {"root":')
+    folder = FlakyFolder()
+    folder.files["provision.json"] = board.rwfs[start : board.rwfs.index(b"\n", start) + 1]
+    store, vault = Store(folder), Vault(folder)
+    assert take(folder, store, vault) == ["root"]
+    assert store.problems == []
+    root = store.users["root"]
+    assert (root.id, root.privilege, root.enabled, root.groups) == (1, "priv-admin", True, users.GROUPS)
+    assert root.password.encode() in board.rwfs[: board.rwfs.index(b":0:99999:7:::")]  # as in shadow
+    assert vault.open("root", root.secret) == board.credentials.password.encode()
 
 
 def test_known_host_is_the_boards_host_key(board: Provisioned, tmp_path: Path) -> None:
