@@ -115,6 +115,8 @@ def say_ways_in(board: Board, out: Output) -> None:
     ways = [
         (f"./fleet ssh{flag}", "a shell on the BMC"),
         (f"./fleet console{flag}", "its serial console"),
+        (f"./fleet power{flag}", "the host's power and ACPI state, and how to change them"),
+        (f"./fleet events{flag}", "the event log"),
         (f"./fleet collect{flag}", "logs and journal in one archive"),
         (f"./fleet down{flag}", "ends it"),
     ]
