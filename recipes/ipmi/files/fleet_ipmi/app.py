@@ -90,8 +90,8 @@ SYSTEM_STATES = {
     NO_CHANGE: "",
 }
 DEVICE_STATES = {code: SYSTEM_STATES[code] for code in (0x00, 0x01, 0x02, 0x03, UNKNOWN, NO_CHANGE)}
-SYSTEM_CODES = {name: code for code, name in SYSTEM_STATES.items()}
-DEVICE_CODES = {name: code for code, name in DEVICE_STATES.items()}
+SYSTEM_CODES = {name: code for code, name in SYSTEM_STATES.items() if name}
+DEVICE_CODES = {name: code for code, name in DEVICE_STATES.items() if name}
 
 
 def _state(states: dict[int, str], code: int, is_set: bool) -> str:
