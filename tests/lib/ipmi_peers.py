@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The services that IPMI talks to, in a few lines each, on a test's bus: acpi-state and host-power."""
+"""The services that IPMI talks to, in a few lines each: acpi-state, host-power; a service manager."""
 
 import asyncio
 
@@ -18,6 +18,33 @@ from fleet_ipmi.bmc import (
 )
 
 HOST_POWER = "io.metafleet.HostPower"
+SYSTEMD = "org.freedesktop.systemd1"
+
+
+class Systemd:
+    """A service manager that has done everything already, for the real acpi-state."""
+
+    def __init__(self, tree: ObjectTree) -> None:
+        self.bus = tree.bus
+        self._jobs = 0
+        manager = f"{SYSTEMD}.Manager"
+        methods = {
+            "Subscribe": Method("", "", lambda _: ()),
+            "StartUnit": Method("ss", "o", self._start),
+            "StopUnit": Method("ss", "o", self._start),
+            "ListJobs": Method("", "a(usssoo)", lambda _: [[]]),
+        }
+        self.manager = Interface(manager, methods=methods, signals={"JobRemoved": "uoss"})
+        tree.add("/org/freedesktop/systemd1", self.manager)
+
+    async def start(self) -> None:
+        await self.bus.request_name(SYSTEMD)
+
+    def _start(self, _sender: str, unit: str, _mode: str) -> Body:
+        self._jobs += 1
+        job = f"/org/freedesktop/systemd1/job/{self._jobs}"
+        asyncio.get_running_loop().call_soon(self.manager.emit, "JobRemoved", self._jobs, job, unit, "done")
+        return [job]
 
 
 class AcpiState:

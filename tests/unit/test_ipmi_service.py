@@ -14,13 +14,14 @@ from dbus_fast import Message, MessageType
 from dbus_harness import PATIENCE, CallError, PrivateBus, Service, call
 from fleet_bmc_common.objects import PROPERTIES, ObjectTree
 from fleet_ipmi.bmc import ACPI, CHASSIS, HOST, PROGRESS
-from ipmi_peers import AcpiState, HostPower
+from ipmi_peers import AcpiState, HostPower, Systemd
 
 NAME = "xyz.openbmc_project.Ipmi.Host"
 PATH = "/xyz/openbmc_project/Ipmi"
 INTERFACE = "io.metafleet.Ipmi"
 POLICY = Path(__file__).parents[2] / f"recipes/ipmi/files/{NAME}.conf"
 EVENT_LOG = ["-m", "fleet_bmc_common", "fleet_event_log"]
+ACPI_STATE = ["-m", "fleet_bmc_common", "fleet_acpi_state"]
 
 
 class World:
@@ -31,6 +32,7 @@ class World:
         self._socket = socket
         self.acpi: AcpiState
         self.host: HostPower
+        self.systemd: Systemd
 
     async def run(self, *words: str) -> tuple[int, str, str]:
         """Run ipmitool; its exit status, what it says, and its complaints."""
@@ -78,7 +80,7 @@ def play(world: World, scenario: Callable[[World], Awaitable[None]], *, alone: b
         connection = await world.bus.connect()
         tree = ObjectTree(connection)
         tree.announce()
-        world.acpi, world.host = AcpiState(tree), HostPower(tree)
+        world.acpi, world.host, world.systemd = AcpiState(tree), HostPower(tree), Systemd(tree)
         if not alone:
             await world.acpi.start()
             await world.host.start()
@@ -115,6 +117,25 @@ def test_device_and_acpi_state(services: World) -> None:
         assert (status, "Invalid command" in errors) == (1, True), errors
 
     play(services, scenario)
+
+
+def test_the_real_acpi_state(services: World, tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text("{}")
+
+    async def scenario(world: World) -> None:
+        await world.systemd.start()
+        argv = [*ACPI_STATE, str(tmp_path), str(tmp_path / "settings.json")]
+        with Service(argv, world.bus.address) as service:
+            await asyncio.to_thread(service.wait_for, "READY=1")
+            await world.ipmitool("raw", "6", "6", "0x85", "0x83")
+            assert await world.ipmitool("raw", "6", "7") == " 05 03\n"
+            await world.ipmitool("raw", "6", "6", "0x82", "0x82")
+            assert await world.ipmitool("raw", "6", "7") == " 02 02\n"
+            lines = (await world.ipmitool("sel", "elist")).splitlines()
+            assert "ACPI_STATUS | S2: sleeping, processor context lost | Asserted" in lines[-1]
+            assert await asyncio.to_thread(service.stop) == 0
+
+    play(services, scenario, alone=True)
 
 
 def test_chassis(services: World) -> None:
