@@ -26,7 +26,7 @@ EXPOSURE = {
     "event-log": 10,
     "host-power": 10,
     "inventory": 10,
-    "ipmi": 12,
+    "ipmi": 10,
     "mapper": 10,
 }
 
