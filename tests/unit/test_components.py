@@ -26,6 +26,7 @@ EXPOSURE = {
     "event-log": 10,
     "host-power": 10,
     "inventory": 10,
+    "ipmi": 10,
     "mapper": 10,
 }
 

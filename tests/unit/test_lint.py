@@ -21,6 +21,7 @@ PACKAGES = [
     "recipes/event-log/files/fleet_event_log",
     "recipes/host-power/files/fleet_host_power",
     "recipes/inventory/files/fleet_inventory",
+    "recipes/ipmi/files/fleet_ipmi",
     "recipes/mapper/files/fleet_mapper",
     *("tests/lib", "tests/unit", "tests/build", "tests/board", "tests/nightly", "tests/bench"),
 ]

@@ -4,7 +4,7 @@ LICENSE = "Apache-2.0"
 
 IMAGE_INSTALL = "base-files base-passwd busybox glibc-utils systemd udev dbus netbase dropbear util-linux-agetty \
     python3-core python3-asyncio python3-dbus-fast \
-    fleet-base fleet-board accounts acpi-state event-log host-power inventory mapper \
+    fleet-base fleet-board accounts acpi-state event-log host-power inventory ipmi mapper \
     "
 
 inherit image
