@@ -128,7 +128,8 @@ Program = tuple[Step, ...]
 
 SPD_BYTES = 256
 _BIOS, _OS = 0x01, 0x41  # generator ids: system software ids 00h (BIOS) and 20h (system management software)
-_FIRMWARE_PROGRESS, _OS_BOOT = 0x0F, 0x1F  # sensor types, and used as sensor numbers
+# Sensor type and number; the BMC's SDR repository has a name for the first.
+_FIRMWARE_PROGRESS, _OS_BOOT = (0x0F, 0x51), (0x1F, 0x1F)
 _EVENT_REVISION, _SENSOR_SPECIFIC = 0x04, 0x6F
 
 GET_DEVICE_ID = Message("Get Device ID", bytes.fromhex("18 01"))
@@ -137,8 +138,8 @@ SET_S0 = Message("Set ACPI Power State S0/D0", bytes.fromhex("18 06 80 80"))
 SET_S5 = Message("Set ACPI Power State S5/D3", bytes.fromhex("18 06 85 83"))
 
 
-def _event(label: str, generator: int, sensor_type: int, data: str) -> Message:
-    head = (0x10, 0x02, generator, _EVENT_REVISION, sensor_type, sensor_type, _SENSOR_SPECIFIC)
+def _event(label: str, generator: int, sensor: tuple[int, int], data: str) -> Message:
+    head = (0x10, 0x02, generator, _EVENT_REVISION, *sensor, _SENSOR_SPECIFIC)
     return Message(f"Platform Event: {label}", bytes(head) + bytes.fromhex(data))
 
 

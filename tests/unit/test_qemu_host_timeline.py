@@ -22,8 +22,8 @@ MINI = fleetboard.load(DEFAULT_BOARD_FILE.with_name("fleet-mini.toml"))
         (host_timeline.SET_S0, "18 06 80 80"),
         (host_timeline.SET_S5, "18 06 85 83"),
         # generator, event revision, sensor type, sensor number, type, data
-        (host_timeline.MEMORY, "10 02 01 04 0f 0f 6f c2 01 ff"),
-        (host_timeline.BOOT_INITIATED, "10 02 01 04 0f 0f 6f c2 13 ff"),
+        (host_timeline.MEMORY, "10 02 01 04 0f 51 6f c2 01 ff"),
+        (host_timeline.BOOT_INITIATED, "10 02 01 04 0f 51 6f c2 13 ff"),
         (host_timeline.OS_BOOTED, "10 02 41 04 1f 1f 6f 01 ff ff"),
     ],
 )
