@@ -2,7 +2,7 @@
 """The host's power as the BMC sees it: a request, and what follows from it until it is fulfilled."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from fleet_cli.bmc import (
@@ -32,12 +32,15 @@ TOLD = {
 }
 
 
+Step = tuple[str, str]  # what is told, and its value
+
+
 class Request(NamedTuple):
-    """What can be asked of the host's power: the property, its value, and the ACPI states that follow."""
+    """What can be asked of the host's power: the property, its value, and what follows, in this order."""
 
     address: Address
     value: str
-    states: tuple[str, ...]
+    steps: tuple[Step, ...]
 
     @property
     def name(self) -> str:
@@ -45,16 +48,20 @@ class Request(NamedTuple):
         return "RequestedPowerTransition" if self.address == CHASSIS else "RequestedHostTransition"
 
 
-def _request(address: Address, value: str, *states: str) -> Request:
-    return Request(address, f"{address.interface}.Transition.{value}", states)
+def _request(address: Address, value: str, *steps: Step) -> Request:
+    return Request(address, f"{address.interface}.Transition.{value}", steps)
 
+
+# The firmware says S5 while it still has power: off is when chassis and ACPI state both say so.
+_OFF: Step = ("chassis", "Off")
+_S0, _S2, _S5 = ("ACPI", S0), ("ACPI", S2), ("ACPI", S5)
 
 REQUESTS = {
-    "on": _request(HOST, "On", S0),
-    "off": _request(CHASSIS, "Off", S5),
-    "soft": _request(HOST, "Off", S5),
-    "cycle": _request(HOST, "Reboot", S5, S2, S0),
-    "reset": _request(HOST, "ForceWarmReboot", S2, S0),
+    "on": _request(HOST, "On", _S0),
+    "off": _request(CHASSIS, "Off", _OFF, _S5),
+    "soft": _request(HOST, "Off", _S5, _OFF),
+    "cycle": _request(HOST, "Reboot", _S5, _S2, _S0),
+    "reset": _request(HOST, "ForceWarmReboot", _S2, _S0),
 }
 
 
@@ -72,16 +79,11 @@ class Seen(NamedTuple):
 class Timeline:
     """What has been seen since a request, and what is still to come. Pure."""
 
-    def __init__(self, states: tuple[str, ...]) -> None:
+    def __init__(self, steps: Sequence[Step]) -> None:
         self.seen: list[Seen] = []
         self.fault = ""
-        self._missing = list(states)
+        self.missing = list(steps)
         self._source = ""
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """The ACPI states that have not come yet."""
-        return tuple(self._missing)
 
     def feed(self, change: Change, seconds: float) -> list[Seen]:
         """Take a change; the new lines."""
@@ -95,13 +97,20 @@ class Timeline:
             if what is None:
                 continue
             text = last(str(value))
-            if what == "ACPI":
-                if self._missing[:1] == [text]:
-                    self._missing.pop(0)
-                text += f" ({self._source.lower()})" if self._source else ""
+            self._reached(what, text)
+            if what == "ACPI" and self._source:
+                text += f" ({self._source.lower()})"
             lines.append(Seen(round(seconds, 2), what, text))
         self.seen += lines
         return lines
+
+    def _reached(self, what: str, value: str) -> None:
+        """Steps about the same thing come in their order; about different things, in any."""
+        for step in self.missing:
+            if step[0] == what:
+                if step[1] == value:
+                    self.missing.remove(step)
+                return
 
 
 def status(bmc: Bmc) -> dict[str, Any]:
@@ -142,7 +151,9 @@ def carry_out(
         return []
     with bmc.monitor(*PATHS) as monitor:
         before = status(bmc)
-        timeline = Timeline(() if request.states == (before["acpi"],) else request.states)
+        now = {"ACPI": before["acpi"], "chassis": before["chassis"]}
+        is_so = dict(request.steps).items() <= now.items() and len(request.steps) == len(dict(request.steps))
+        timeline = Timeline(() if is_so else request.steps)
         started = time.monotonic()
         bmc.put(request.address, request.name, request.value)
         say(f"{0:6.1f} s  power {action} requested, ACPI {before['acpi']}")
@@ -157,7 +168,7 @@ def _follow(
         change = monitor.next(started + limit - time.monotonic())
         if change is None:
             raise Failed(
-                f"ACPI {timeline.missing[0]} did not come within {limit:.0f} s",
+                f"{' '.join(timeline.missing[0])} did not come within {limit:.0f} s",
                 "'./fleet events' and './fleet host' tell more",
             )
         for line in timeline.feed(change, time.monotonic() - started):
