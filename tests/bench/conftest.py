@@ -45,6 +45,15 @@ def _surroundings() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def deploy() -> Path:
+    """Folder with the built image; FLEET_DEPLOY names another one."""
+    folder = Path(os.environ.get("FLEET_DEPLOY") or ROOT / "build" / "deploy" / "fleet-x1")
+    if not (folder / "fleet-x1.flash.img").is_file():
+        pytest.exit(f"there is no image in {folder}: build one with './fleet build', or set FLEET_DEPLOY", 1)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def report(pytestconfig: pytest.Config) -> Report:
     """Where a measurement puts its figures."""
     return pytestconfig.stash[_report]

@@ -9,14 +9,12 @@ from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
-import pytest
 from fabric import Connection
 
 from board_harness import boot, ssh
 from board_harness.qemu import QemuBoard
 from figures import Report
 
-ROOT = Path(__file__).resolve().parents[2]
 MACHINE = "fleet-x1"
 BOOTS = int(os.environ.get("FLEET_BOOTS") or 20)
 MIB = 1 << 20
@@ -29,14 +27,6 @@ PARTS = {
     "kernel": "systemd",
     "systemd and services": "ssh",
 }
-
-
-@pytest.fixture(scope="module")
-def deploy() -> Path:
-    folder = Path(os.environ.get("FLEET_DEPLOY") or ROOT / "build" / "deploy" / MACHINE)
-    if not (folder / f"{MACHINE}.flash.img").is_file():
-        pytest.exit(f"there is no image in {folder}: build one with './fleet build', or set FLEET_DEPLOY", 1)
-    return folder
 
 
 def parts(times: Mapping[str, float]) -> dict[str, float]:

@@ -6,6 +6,7 @@ import queue
 import shlex
 import subprocess
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -43,12 +44,13 @@ READY = "Monitoring bus message stream."  # what busctl says when it misses noth
 class Change(NamedTuple):
     """Properties of an interface that have changed.
 
-    `time` is seconds since the epoch by the board's clock.
+    `time` is seconds since the epoch by the board's clock, `arrived` is this machine's monotonic clock.
     """
 
     time: float
     interface: str
     values: dict[str, Any]
+    arrived: float = 0.0
 
 
 def get_all_command(address: Address) -> list[str]:
@@ -216,7 +218,7 @@ class Monitor:
                 self._watching = True
                 self._ready.set()
             elif change := parse_change(line):
-                self._changes.put(change)
+                self._changes.put(change._replace(arrived=time.monotonic()))
             else:
                 self._said = line
         self._changes.put(None)
