@@ -17,7 +17,8 @@ from board_harness.shared import DAMAGED_AT, Shell
 Record = Callable[[str, object], None]
 
 MIB = 1 << 20
-MEMORY_LIMIT = 60 * MIB
+MEMORY_LIMIT = 60 * MIB  # of all but the components
+COMPONENT_LIMIT = 16 * MIB  # of each component
 
 
 @pytest.fixture
@@ -246,8 +247,23 @@ def test_powered_devices_have_their_drivers(shell: Shell, board: Board) -> None:
 # --- resources ---
 
 
+# On the board: command line and proportional set size (KiB) of each component.
+_COMPONENTS = """
+for process in $(grep -l fleet_bmc_common /proc/[0-9]*/cmdline 2>/dev/null); do
+    folder=${process%/cmdline}
+    awk -v name="$(tr '\\0' ' ' < $process | cut -d' ' -f5)" '/^Pss:/ {print name, $2}' $folder/smaps_rollup
+done
+"""
+
+
 def test_memory_in_use(shell: Shell, record_property: Record) -> None:
+    """The system has its limit and the components have theirs: the system's is not for them to use up."""
     info = dict(line.split(":") for line in shell.run("cat /proc/meminfo").splitlines())
     used = (int(info["MemTotal"].split()[0]) - int(info["MemAvailable"].split()[0])) * 1024
+    lines = (line.split() for line in shell.run(_COMPONENTS).splitlines())
+    components = {line[0]: int(line[1]) * 1024 for line in lines if line[0].startswith("fleet_")}
     record_property("memory_used_bytes", used)
-    assert used <= MEMORY_LIMIT
+    record_property("components_bytes", json.dumps(components))
+    assert {"fleet_acpi_state", "fleet_host_power", "fleet_event_log", "fleet_ipmi"} <= set(components)
+    assert used - sum(components.values()) <= MEMORY_LIMIT
+    assert max(components.values()) <= COMPONENT_LIMIT

@@ -2,8 +2,10 @@
 """A private system bus, and systemd's part, for tests of services: real daemon, real processes, no mocks."""
 
 import asyncio
+import getpass
 import os
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -52,14 +54,17 @@ class PrivateBus:
         users: Mapping[str, int] | None = None,
         *,
         open_to_all: bool = False,
+        activatable: Mapping[str, Iterable[str]] | None = None,
     ) -> None:
         """Start the daemon.
 
         ``users`` gives the numbers of users in ``policies`` that this machine lacks; ``open_to_all`` lets
-        everyone own every name and call every method.
+        everyone own every name and call every method. ``activatable``: names, and what this Python runs when
+        somebody asks for one.
         """
         self._open = open_to_all
         self._folder = Path(tempfile.mkdtemp(prefix="bus-"))
+        self._write_activation(activatable or {})
         configuration = self._folder / "bus.conf"
         configuration.write_bytes(self._configuration(policies, users or {}))
         self._daemon = subprocess.Popen(
@@ -77,6 +82,7 @@ class PrivateBus:
             ("type", "system"),
             ("listen", f"unix:path={self._folder}/socket"),
             ("auth", "EXTERNAL"),
+            ("servicedir", str(self._folder)),
         ):
             ET.SubElement(root, tag).text = text
         for source in (_SYSTEM_CONFIGURATION, *policies):
@@ -89,6 +95,16 @@ class PrivateBus:
             for rule in ({"own": "*"}, {"send_destination": "*"}):
                 ET.SubElement(everything, "allow", rule)
         return ET.tostring(root)
+
+    def _write_activation(self, activatable: Mapping[str, Iterable[str]]) -> None:
+        for name, argv in activatable.items():
+            script = self._folder / f"{name}.sh"
+            environ = f"DBUS_SYSTEM_BUS_ADDRESS=$DBUS_STARTER_ADDRESS PYTHONPATH={':'.join(sys.path)}"
+            script.write_text(f"#!/bin/sh\n{environ} exec {shlex.join([sys.executable, *argv])}\n")
+            script.chmod(0o755)
+            (self._folder / f"{name}.service").write_text(
+                f"[D-BUS Service]\nName={name}\nExec={script}\nUser={getpass.getuser()}\n"
+            )
 
     def stop(self) -> None:
         self._daemon.terminate()

@@ -119,6 +119,24 @@ def test_services_come_and_go(bus: PrivateBus) -> None:
     play(bus, scenario)
 
 
+def test_services_that_nobody_has_started_are_found() -> None:
+    inventory = "xyz.openbmc_project.Inventory.Manager"
+    board = "/xyz/openbmc_project/inventory/system/board/bmc"
+    broken = "xyz.openbmc_project.Broken"
+    started = {
+        inventory: ["-m", "fleet_bmc_common", "fleet_inventory", str(Path(__file__).parent)],
+        broken: ["-c", "raise SystemExit(1)"],
+    }
+    with (
+        PrivateBus(open_to_all=True, activatable=started) as bus,
+        Service(LAUNCH, bus.address) as service,
+    ):
+        service.wait_for("READY=1")
+        for _ in range(2):
+            (found,) = bus.call(NAME, PATH, NAME, "GetObject", "sas", board, [])
+            assert list(found) == [inventory]
+
+
 def test_a_service_that_answers_errors_does_not_hide_the_others(bus: PrivateBus) -> None:
     async def scenario(world: World) -> None:
         broken = await bus.connect()

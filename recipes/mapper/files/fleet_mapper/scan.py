@@ -33,18 +33,24 @@ class Bus:
         await on_signal(self._bus, self._owner_changed, DBUS, "NameOwnerChanged")
 
     async def snapshot(self) -> Snapshot:
-        """Return the objects of all services by the services' names."""
-        (names,) = await call(self._bus, DBUS, DBUS_PATH, DBUS, "ListNames")
+        """Return the objects of all services by the services' names.
+
+        Services that the bus starts on demand are started: who asks for an object does not know whose it is.
+        """
+        (running,) = await call(self._bus, DBUS, DBUS_PATH, DBUS, "ListNames")
+        (startable,) = await call(self._bus, DBUS, DBUS_PATH, DBUS, "ListActivatableNames")
         found = {}
-        for name in sorted(names):
+        for name in sorted({*running, *startable}):
             if name.startswith(OURS) and name != _OWN:
-                objects = await self._objects(name)
+                objects = await self._objects(name, start=name not in running)
                 if objects:
                     found[name] = objects
         return found
 
-    async def _objects(self, name: str) -> Objects:
+    async def _objects(self, name: str, *, start: bool) -> Objects:
         try:
+            if start:
+                await call(self._bus, DBUS, DBUS_PATH, DBUS, "StartServiceByName", "su", name, 0)
             (owner,) = await call(self._bus, DBUS, DBUS_PATH, DBUS, "GetNameOwner", "s", name)
             if owner in self._known:
                 return self._known[owner]
