@@ -8,6 +8,7 @@ SRC_URI = " \
     file://LICENSE \
     file://pyproject.toml \
     file://fleet_accounts \
+    file://accounts.path \
     file://accounts.service \
     file://xyz.openbmc_project.User.Manager.conf \
     file://xyz.openbmc_project.User.Manager.service \
@@ -16,14 +17,15 @@ S = "${UNPACKDIR}"
 
 inherit python_setuptools_build_meta systemd useradd
 
-SYSTEMD_SERVICE:${PN} = "accounts.service"
-SYSTEMD_AUTO_ENABLE:${PN} = "disable"
+# The bus starts the service, and so does a file of first users, whose passwords are plain.
+SYSTEMD_SERVICE:${PN} = "accounts.path accounts.service"
 
 USERADD_PACKAGES = "${PN}"
 USERADD_PARAM:${PN} = "--system --no-create-home --home-dir / --shell ${base_sbindir}/nologin --user-group fleet-accounts"
 
 do_install:append() {
-    install -D -m 0644 ${S}/accounts.service ${D}${systemd_system_unitdir}/accounts.service
+    install -d ${D}${systemd_system_unitdir}
+    install -m 0644 ${S}/accounts.path ${S}/accounts.service ${D}${systemd_system_unitdir}/
     install -D -m 0644 ${S}/xyz.openbmc_project.User.Manager.conf \
         ${D}${datadir}/dbus-1/system.d/xyz.openbmc_project.User.Manager.conf
     install -D -m 0644 ${S}/xyz.openbmc_project.User.Manager.service \

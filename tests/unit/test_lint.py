@@ -27,7 +27,7 @@ PACKAGES = [
 ]
 WITH_LICENCE = {
     *(".py", ".sh", ".bb", ".bbclass", ".conf", ".inc", ".toml", ".yml"),
-    *(".service", ".mount", ".preset", ".network"),
+    *(".service", ".mount", ".path", ".preset", ".network"),
 }
 
 
