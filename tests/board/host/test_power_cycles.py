@@ -11,6 +11,7 @@ import json
 import os
 import random
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +30,11 @@ pytestmark = pytest.mark.xdist_group("power-cycles")
 
 NIGHTLY = os.environ.get("FLEET_NIGHTLY") == "1"
 SEED = int(os.environ.get("FLEET_SEED") or 1)
-# Of each kind; of each of the places in which a cut may find the host.
+# Of each kind; on each board.
 CYCLES, BMC_CUTS = (40, 15) if NIGHTLY else (3, 1)
-# Two boards share the work: one alone does not keep two processors busy.
-SHARES = ("first", "second")
-POST_SECONDS = 3.5  # of the 4 s that POST takes
+# Two boards share the work: one alone does not keep two processors busy. With each, where a cut of the BMC's
+# power finds the host, and the most seconds after it got there; POST takes 4.
+SHARES = {"first": ("os", 1.0), "second": ("post", 3.5)}
 SETTLED_SECONDS = 60.0  # from the end of the BMC's boot
 
 
@@ -97,28 +98,63 @@ class BmcCut:
 Plan = list[Cycle | BmcCut]
 
 
-def plan() -> dict[str, Plan]:
-    """What each board goes through."""
-    chance = random.Random(SEED)
-    cycles: list[Plan] = []
+def plan_cycles() -> Plan:
+    """Cycles of all kinds, a third of them asked for by the host's own software where that can be."""
+    cycles: Plan = []
     for kind in KINDS.values():
         in_band = kind.steps[0].do in IN_BAND
-        cycles += [[Cycle(kind.name, IPMITOOL if in_band and i % 3 == 0 else DBUS)] for i in range(CYCLES)]
-    chance.shuffle(cycles)
-    cuts: list[Plan] = []
-    for _ in range(BMC_CUTS):
-        for where, seconds in {"os": 1.0, "post": POST_SECONDS}.items():
-            cut = BmcCut(where, round(chance.uniform(0, seconds), 3))
-            cuts.append([cut, Cycle(chance.choice(list(KINDS)), DBUS)])
-    if NIGHTLY:
-        chance.shuffle(cuts)
-    plans = {}
-    for number, share in enumerate(SHARES):
-        mine = cycles[number :: len(SHARES)] + cuts[number :: len(SHARES)]
-        if NIGHTLY:
-            chance.shuffle(mine)
-        plans[share] = [one for group in mine for one in group]
-    return plans
+        cycles += [Cycle(kind.name, IPMITOOL if in_band and i % 3 == 0 else DBUS) for i in range(CYCLES)]
+    random.Random(SEED).shuffle(cycles)
+    return cycles
+
+
+def plan_cuts(share: str) -> Plan:
+    """One board's cuts, a cycle after each."""
+    chance = random.Random(f"{SEED} {share}")
+    where, seconds = SHARES[share]
+    cuts = [BmcCut(where, round(chance.uniform(0, seconds), 3)) for _ in range(BMC_CUTS)]
+    return [one for cut in cuts for one in (cut, Cycle(chance.choice(list(KINDS)), DBUS))]
+
+
+class Share:
+    """One board, and what it goes through."""
+
+    def __init__(self, name: str, board: Board, artefacts: Path) -> None:
+        self.name = name
+        self.board = board
+        self.failed: list[str] = []
+        self._artefacts = artefacts
+        self._log = artefacts / f"host-cycles-{name}.jsonl"
+        self._number = 0
+        self._host: Host | None = None
+
+    def start(self) -> None:
+        """Boot, and power the host on for the first time."""
+        self._host = power.start(self.board)
+        self._keep("first power-on", power.timed(self._host, POWER_ON, DBUS))
+
+    def run(self, plan: Plan) -> None:
+        """Go through a plan to its end, whatever fails."""
+        for one in plan:
+            assert self._host
+            self._host, line = one.run(self._host)
+            if not self._keep(one, line):
+                self._host = recover(self._host)
+
+    def close(self) -> None:
+        if self._host:
+            self._host.close()
+
+    def _keep(self, what: object, line: dict[str, Any]) -> bool:
+        record = {"board": self.board.name, "seed": SEED, "number": self._number, **line}
+        with self._log.open("a") as log:
+            log.write(json.dumps(record) + "\n")
+        passed = bool(line["verdict"] == "pass")
+        if not passed:
+            self.failed.append(f"{self.name} board, {self._number}, {what}: {line['verdict']}")
+            evidence.save(self.board, self._artefacts / f"host-cycle-{self.name}-{self._number}")
+        self._number += 1
+        return passed
 
 
 def recover(host: Host) -> Host:
@@ -134,38 +170,35 @@ def recover(host: Host) -> Host:
     return host
 
 
-def run_all(board: Board, share: str, plan: Plan, artefacts: Path) -> list[str]:
-    """Go through one board's plan; what failed."""
-    failed = []
-    with (artefacts / f"host-cycles-{share}.jsonl").open("w") as log:
-
-        def keep(number: int, what: object, line: dict[str, Any]) -> bool:
-            log.write(json.dumps({"board": board.name, "seed": SEED, "number": number, **line}) + "\n")
-            log.flush()
-            passed = bool(line["verdict"] == "pass")
-            if not passed:
-                failed.append(f"{share} board, {number}, {what}: {line['verdict']}")
-                evidence.save(board, artefacts / f"host-cycle-{share}-{number}")
-            return passed
-
-        host = power.start(board)
-        try:
-            keep(0, "first power-on", power.timed(host, POWER_ON, DBUS))
-            for number, one in enumerate(plan, 1):
-                host, line = one.run(host)
-                if not keep(number, one, line):
-                    host = recover(host)
-        finally:
-            host.close()
-    return failed
-
-
-def test_power_cycles(boards: Boards, artefacts: Path) -> None:
-    plans = plan()
-    mine = {share: boards.start() for share in SHARES}
+def in_parallel(shares: list[Share], work: Callable[[Share], None]) -> None:
+    """Do it with all boards at once; AssertionError with all that failed, once all are done."""
+    for share in shares:
+        share.failed.clear()
     with ThreadPoolExecutor() as pool:
-        runs = [pool.submit(run_all, board, share, plans[share], artefacts) for share, board in mine.items()]
-    failed = [line for run in runs for line in run.result()]
-    for board in mine.values():
-        boards.end(board)
+        runs = [pool.submit(work, share) for share in shares]
+    for run in runs:
+        run.result()
+    failed = [line for share in shares for line in share.failed]
     assert not failed, "\n".join(failed)
+
+
+@pytest.fixture(scope="module")
+def shares(boards: Boards, artefacts: Path) -> Iterator[list[Share]]:
+    shares = [Share(name, boards.start(), artefacts) for name in SHARES]
+    try:
+        in_parallel(shares, Share.start)
+        yield shares
+    finally:
+        for share in shares:
+            share.close()
+            boards.end(share.board)
+
+
+def test_power_cycles(shares: list[Share]) -> None:
+    cycles = plan_cycles()
+    plans = {share.name: cycles[number :: len(shares)] for number, share in enumerate(shares)}
+    in_parallel(shares, lambda share: share.run(plans[share.name]))
+
+
+def test_power_cuts_of_the_bmc(shares: list[Share]) -> None:
+    in_parallel(shares, lambda share: share.run(plan_cuts(share.name)))

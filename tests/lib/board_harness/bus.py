@@ -2,18 +2,38 @@
 """The BMC's D-Bus over SSH: ask it, and follow what changes on it."""
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fabric import Connection
 
 from board_harness import ssh
-from fleet_cli.bmc import READY, Bmc, Change, monitor_command, parse_change, shell
+from fleet_cli.bmc import (
+    ACPI,
+    CHASSIS,
+    HOST,
+    READY,
+    Address,
+    Bmc,
+    Change,
+    monitor_command,
+    parse_change,
+    shell,
+)
 from fleet_cli.timeline import PATHS
 
 SECONDS = 120.0  # bound of what takes a few seconds on an idle machine
+
+# Bus name -> the one to ask and its object manager. One process has host and chassis.
+_MANAGERS = {
+    ACPI.service: (ACPI.service, "/xyz/openbmc_project/control/host0"),
+    HOST.service: (HOST.service, "/xyz/openbmc_project/state"),
+    CHASSIS.service: (HOST.service, "/xyz/openbmc_project/state"),
+}
+_GET_OBJECTS = ("org.freedesktop.DBus.ObjectManager", "GetManagedObjects")
 
 T = TypeVar("T")
 
@@ -27,6 +47,18 @@ class SshBmc(Bmc):
     def run(self, *commands: Sequence[str]) -> list[str]:
         """Run busctl with each of these words; a line of output for each. Raises ssh.CommandError."""
         return ssh.run(self._connection, " && ".join(map(shell, commands))).splitlines()
+
+    def values(self, *addresses: Address) -> list[dict[str, Any]]:
+        """All properties of these interfaces, with as few calls as there are services."""
+        if any(address.service not in _MANAGERS for address in addresses):
+            return super().values(*addresses)
+        managers = list(dict.fromkeys(_MANAGERS[address.service] for address in addresses))
+        lines = self.run(*(["call", *manager, *_GET_OBJECTS] for manager in managers))
+        objects = {path: shown for line in lines for path, shown in json.loads(line)["data"][0].items()}
+        return [
+            {name: value["data"] for name, value in objects[address.path][address.interface].items()}
+            for address in addresses
+        ]
 
 
 class Bus:

@@ -173,10 +173,17 @@ def other(entries: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
 def judge(kind: Kind, record: Record) -> list[str]:
     """What was wrong; empty when nothing was."""
     return [
-        *_wrong_states(kind.states, record.states),
+        *judge_bus(kind, record),
         *_wrong_sel(kind.sel, record),
-        *_wrong_progress(record.before["boot_progress"], record.progress),
         *_wrong_events(kind.events, record.events),
+    ]
+
+
+def judge_bus(kind: Kind, record: Record) -> list[str]:
+    """What was wrong with a cycle whose events nobody could keep."""
+    return [
+        *_wrong_states(kind.states, record.states),
+        *_wrong_progress(record.before["boot_progress"], record.progress),
         *_wrong_numbers(kind, record),
         *_wrong_end(record.after),
     ]
