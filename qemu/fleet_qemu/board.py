@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from typing import Any
 import fleetboard
 from fleet_qemu import bustrace, checks
 from fleet_qemu.errors import QemuError
+from fleet_qemu.ipmi_socket import Ipmitool
 from fleet_qemu.provision import Credentials, provision
 from fleet_qemu.rundir import RunDir, State, owner_name
 
@@ -221,6 +222,10 @@ class Board:
     def host_ipmi(self, request: bytes) -> bytes:
         """Carry a request (netFn/LUN, command, data) over KCS; the response. QemuError when there is none."""
         return bytes.fromhex(self._call("host-ipmi", request=request.hex()))
+
+    def host_ipmitool(self, words: Sequence[str]) -> Ipmitool:
+        """How stock ipmitool is run on the host, with these words."""
+        return Ipmitool.of(self.run.path, words)
 
     def host_events(self) -> list[dict[str, Any]]:
         """All that the host did and heard in this run, oldest first."""

@@ -8,7 +8,7 @@ those of src/plugins/dummy/dummy.h, in the compiler's own layout, with a pointer
 import asyncio
 import contextlib
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,22 @@ _BYE = (0x3F, 0xFF)  # netfn and command with which ipmitool takes its leave
 
 Transact = Callable[[bytes], Awaitable[bytes]]
 """Carries a request to the BMC and returns the response, both from netFn/LUN on; raises KcsError."""
+
+
+class Ipmitool(NamedTuple):
+    """How stock ipmitool is run as the host's software.
+
+    It has to run in `folder`: the socket's name is relative, because its path may be 107 bytes at most.
+    """
+
+    argv: list[str]
+    folder: Path
+    environment: dict[str, str]  # beside what there is
+
+    @classmethod
+    def of(cls, folder: Path, words: Sequence[str]) -> "Ipmitool":
+        """With these words, for the board in `folder`."""
+        return cls(["ipmitool", "-I", "dummy", *words], folder, {"IPMI_DUMMY_SOCK": SOCKET})
 
 
 class DummyRequest(NamedTuple):

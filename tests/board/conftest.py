@@ -16,16 +16,25 @@ from board_harness.shared import DAMAGED_AT, Boards, Shell
 
 ROOT = Path(__file__).resolve().parents[2]
 MACHINE = "fleet-x1"
-ARTEFACTS = ROOT / "build" / "test" / "artefacts" / "board"
+HOST_TESTS = Path(__file__).parent / "host"
 
 _boards = pytest.StashKey[list[Board]]()
+_artefacts = pytest.StashKey[Path]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "disruptive: resets the shared board; runs after those that do not")
     config.stash[_boards] = []
+    config.stash[_artefacts] = ROOT / "build" / "test" / "artefacts" / _area(config)
     if not hasattr(config, "workerinput"):
-        shutil.rmtree(ARTEFACTS, ignore_errors=True)  # of the last run
+        shutil.rmtree(config.stash[_artefacts], ignore_errors=True)  # of the last run
+
+
+def _area(config: pytest.Config) -> str:
+    """Area of the test suite that this run is; by what it runs when it is none of `./fleet test`."""
+    paths = [(config.invocation_params.dir / word.partition("::")[0]).resolve() for word in config.args]
+    usual = "power" if paths and all(path.is_relative_to(HOST_TESTS) for path in paths) else "board"
+    return os.environ.get("FLEET_AREA") or usual
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,7 +50,7 @@ def pytest_runtest_makereport(
     if report.failed:
         name = re.sub(r"[^\w.-]+", "_", f"{item.name}-{call.when}")
         for board in item.config.stash[_boards]:
-            evidence.save(board, ARTEFACTS / name / board.name)
+            evidence.save(board, item.config.stash[_artefacts] / name / board.name)
     return report
 
 
@@ -66,10 +75,11 @@ def deploy() -> Path:
 
 
 @pytest.fixture(scope="session")
-def artefacts() -> Path:
+def artefacts(request: pytest.FixtureRequest) -> Path:
     """Folder for what a test leaves for people to look at."""
-    ARTEFACTS.mkdir(parents=True, exist_ok=True)
-    return ARTEFACTS
+    folder = request.config.stash[_artefacts]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

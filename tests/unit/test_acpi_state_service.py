@@ -343,6 +343,15 @@ def test_openbmc_properties_can_be_set(stage: Stage) -> None:
     stage.play(scenario, POST)
 
 
+@pytest.mark.parametrize("name", ["SysACPIStatus", "DevACPIStatus"])
+def test_a_property_cannot_be_empty(name: str, stage: Stage) -> None:
+    async def scenario(world: World) -> None:
+        with pytest.raises(CallError, match=r"InvalidArgs.*'' is no ACPI state"):
+            await call(world.bus, NAME, PATH, PROPERTIES, "Set", "ssv", NAME, name, Variant("s", ""))
+
+    stage.play(scenario, POST)
+
+
 @pytest.mark.parametrize(
     ("member", "signature", "body", "words"),
     [

@@ -98,8 +98,8 @@ def test_nobody_answers_on_kcs(board: Board) -> None:
     board.power_off()
     with pytest.raises(QemuError, match="KCS: the BMC has no power"):
         board.host_ipmi(b"\x18\x01")
-    with pytest.raises(QemuError, match="a request has 2 to 255 bytes"):
-        board.host_ipmi(b"\x18")
+    with pytest.raises(QemuError, match="a request has 1 to 255 bytes"):
+        board.host_ipmi(b"")
 
 
 def test_what_happened_is_on_record(board: Board) -> None:

@@ -337,10 +337,19 @@ def test_somebody_elses_response() -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("length", [0, 1, 256])
+@pytest.mark.parametrize("length", [0, 256])
 def test_what_is_no_request(length: int) -> None:
-    with pytest.raises(ValueError, match="a request has 2 to 255 bytes"):
+    with pytest.raises(ValueError, match="a request has 1 to 255 bytes"):
         asyncio.run(KcsHost().transact(bytes(length)))
+
+
+def test_half_a_request() -> None:
+    async def run() -> None:
+        kcs = KcsHost()
+        kcs.connect(AsyncBmc(Bmc(lambda request: bytes([request[0] | 4, 0, 0xC7]))))
+        assert (await kcs.transact(b"\x18"))[0] == b"\x1c\x00\xc7"
+
+    asyncio.run(run())
 
 
 # --- LpcPort ---

@@ -2,10 +2,14 @@
 """The board as tests see it, emulated or real."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import fleetboard
 from fleet_qemu.provision import Credentials
+
+
+class IpmitoolError(AssertionError):
+    """ipmitool ended with an error; the text is what it said."""
 
 
 class Board(Protocol):
@@ -28,6 +32,29 @@ class Board(Protocol):
     @property
     def powered_on_at(self) -> float:
         """Time of the last power on, in seconds since the epoch."""
+
+    def cut_bmc(self) -> None:
+        """Cut the BMC's power alone: the host beside it goes on. `power_on` gives it back."""
+
+    # --- the host beside the BMC ---
+
+    def host_do(self, action: str) -> None:
+        """Be the operator in front of the host: an action of fleet_qemu.host.ACTIONS."""
+
+    def host_wait(self, state: str, seconds: float, phase: str = "") -> None:
+        """Wait until the host is in a state (fleet_qemu.host_timeline.State), and in a phase if one is named.
+
+        Raises TimeoutError.
+        """
+
+    def host_events(self) -> list[dict[str, Any]]:
+        """All that the host did and heard, oldest first; docs/board.md has the events."""
+
+    def host_ipmi(self, request: bytes) -> bytes:
+        """Carry a request (netFn/LUN, command, data) in-band; the response. An error when there is none."""
+
+    def ipmitool(self, *words: str) -> str:
+        """Run stock ipmitool on the host, in-band; its standard output. Raises IpmitoolError."""
 
     # --- console ---
 

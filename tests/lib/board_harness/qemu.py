@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The emulated board as a board for tests."""
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import fleet_qemu
+from board_harness.protocol import IpmitoolError
 from fleet_qemu.ports import LOOPBACK
 from fleet_qemu.provision import Credentials
+
+_IPMITOOL_SECONDS = 120.0  # for all requests that it makes
 
 
 class QemuBoard:
@@ -34,6 +39,43 @@ class QemuBoard:
     def power_off(self) -> None:
         """Stop the processors where they are and kill QEMU: a flash write in flight is torn."""
         self.emulated.power_off()
+
+    def cut_bmc(self) -> None:
+        """Kill QEMU as `power_off` does; the simulated host goes on."""
+        self.emulated.power_off(bmc_only=True)
+
+    def host_do(self, action: str) -> None:
+        """Be the operator of the simulated host."""
+        self.emulated.host_do(action)
+
+    def host_wait(self, state: str, seconds: float, phase: str = "") -> None:
+        """Wait for the simulated host."""
+        self.emulated.host_wait(state, seconds, phase)
+
+    def host_events(self) -> list[dict[str, Any]]:
+        """What the simulated host has put on record."""
+        return self.emulated.host_events()
+
+    def host_ipmi(self, request: bytes) -> bytes:
+        """Carry a request over the emulated KCS."""
+        return self.emulated.host_ipmi(request)
+
+    def ipmitool(self, *words: str) -> str:
+        """Run this machine's ipmitool on the socket of the simulated host."""
+        command = self.emulated.host_ipmitool(words)
+        done = subprocess.run(
+            command.argv,
+            cwd=command.folder,
+            env={**os.environ, **command.environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_IPMITOOL_SECONDS,
+        )
+        if done.returncode:
+            raise IpmitoolError(f"ipmitool {' '.join(words)}: {done.stdout}{done.stderr}".strip())
+        return done.stdout
 
     @property
     def powered_on_at(self) -> float:

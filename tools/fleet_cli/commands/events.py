@@ -41,11 +41,11 @@ def run(args: argparse.Namespace, out: Output) -> int:
     return 0
 
 
-def read(bmc: Bmc) -> list[dict[str, Any]]:
-    """All entries of the log."""
+def read(bmc: Bmc, after: int = 0) -> list[dict[str, Any]]:
+    """All entries of the log behind the one with id `after`."""
     events: list[dict[str, Any]] = []
     while True:
-        first = events[-1]["id"] + 1 if events else 0
+        first = (events[-1]["id"] if events else after) + 1
         (line,) = bmc.run(["call", *EVENT_LOG, "Read", "uu", str(first), str(_BATCH)])
         (entries,) = json.loads(line)["data"]
         events += [_event(entry) for entry in entries]

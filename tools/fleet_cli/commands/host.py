@@ -14,7 +14,6 @@ from fleet_cli import options, paths
 from fleet_cli.errors import UserError
 from fleet_cli.output import Output
 from fleet_qemu import Board, host
-from fleet_qemu.ipmi_socket import SOCKET
 
 _HELP = {
     "power-button": "press the front panel's power button; what it does is the BMC's business",
@@ -96,13 +95,13 @@ def _lines(status: dict[str, Any]) -> list[str]:
 
 
 def _become_ipmitool(board: Board, words: list[str]) -> None:
-    """Replace this process; the socket's name is relative, because its path may be 107 bytes at most."""
-    folder = board.run.path
+    """Replace this process."""
+    ipmitool = board.host_ipmitool(words)
     sys.stdout.flush()
     try:
-        os.chdir(folder)
-        os.environ["IPMI_DUMMY_SOCK"] = SOCKET
-        os.execvp("ipmitool", ["ipmitool", "-I", "dummy", *words])
+        os.chdir(ipmitool.folder)
+        os.environ.update(ipmitool.environment)
+        os.execvp(ipmitool.argv[0], ipmitool.argv)
     except OSError as error:
         raise UserError(
             f"ipmitool cannot be run ({error.strerror})", "install Debian's package ipmitool"

@@ -95,7 +95,7 @@ def _run(area: Area, nightly: bool, out: Output) -> Outcome:
         code = child.run(
             area.argv(sys.executable, junit),
             cwd=paths.ROOT,
-            env={"FLEET_NIGHTLY": "1" if nightly else ""},
+            env={"FLEET_NIGHTLY": "1" if nightly else "", "FLEET_AREA": area.name},
             stdout=out.stream,
         )
     finally:

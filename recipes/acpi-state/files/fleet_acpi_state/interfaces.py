@@ -82,8 +82,8 @@ class StateObject:
             INTERFACE,
             {"SysACPIStatus": Variant("s", ""), "DevACPIStatus": Variant("s", "")},
             setters={
-                "SysACPIStatus": lambda _, value: self._told(value, "", OPERATOR),
-                "DevACPIStatus": lambda _, value: self._told("", value, OPERATOR),
+                "SysACPIStatus": lambda _, value: self._told(_some(value), "", OPERATOR),
+                "DevACPIStatus": lambda _, value: self._told("", _some(value), OPERATOR),
             },
         )
         self._details = Interface(
@@ -279,6 +279,11 @@ class StateObject:
 def milliseconds() -> int:
     """Return the time by the board's clock, in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
+
+
+def _some(state: str) -> str:
+    """Return a state that must not be empty: a property has no way to say nothing."""
+    return state or _short(state)
 
 
 def _short(state: str) -> str:
