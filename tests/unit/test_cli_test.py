@@ -122,7 +122,7 @@ def test_json(checkout: Path) -> None:
 
 
 def test_nightly_is_in_the_environment(checkout: Path) -> None:
-    write_areas(checkout, ("one", 1, ["sh", "-c", 'test "$FLEET_NIGHTLY" = 1']))
+    write_areas(checkout, ("one", 1, ["sh", "-c", 'test "$FLEET_NIGHTLY $FLEET_AREA" = "1 one"']))
     assert fleet_test(checkout, "--nightly").returncode == 0
     assert fleet_test(checkout).returncode == 1
 

@@ -21,8 +21,6 @@ from board_harness.protocol import IpmitoolError
 from board_harness.shared import Boards
 from fleet_cli.bmc import ACPI, CHASSIS, HOST, HOST_POWER, PROPERTIES, Address
 
-pytestmark = pytest.mark.xdist_group("in-band")
-
 SEED = int(os.environ.get("FLEET_SEED") or 1)
 IPMI = Address("xyz.openbmc_project.Ipmi.Host", "/xyz/openbmc_project/Ipmi", "io.metafleet.Ipmi")
 SERVICES = ("acpi-state", "host-power", "ipmi", "event-log")

@@ -26,8 +26,6 @@ from board_harness.power import DBUS, IN_BAND, IPMITOOL, LOGIN, Host
 from board_harness.protocol import Board
 from board_harness.shared import Boards
 
-pytestmark = pytest.mark.xdist_group("power-cycles")
-
 NIGHTLY = os.environ.get("FLEET_NIGHTLY") == "1"
 SEED = int(os.environ.get("FLEET_SEED") or 1)
 # Of each kind; on each board.
