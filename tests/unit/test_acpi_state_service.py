@@ -3,7 +3,9 @@
 
 import asyncio
 import json
+import os
 import re
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -416,3 +418,44 @@ def test_without_a_service_manager_the_service_says_so(stage: Stage) -> None:
     assert status == 1
     assert "no service manager on the bus" in errors
     assert "Traceback" not in errors
+
+
+def test_a_stop_while_the_state_is_saved(stage: Stage) -> None:
+    """The thread that saves and the stop do not get in each other's way; what is newest is kept."""
+    log = stage.folder / "saves"
+    slow = stage.folder / "slow"
+    slow.mkdir()
+    # A store as slow as flash: Python runs this before the service.
+    (slow / "sitecustomize.py").write_text(
+        f"""
+import os, time
+fsync = os.fsync
+def slow_fsync(descriptor):
+    with open({str(log)!r}, "a") as file:
+        file.write("s")
+    time.sleep(0.3)
+    fsync(descriptor)
+os.fsync = slow_fsync
+"""
+    )
+    argv = [*LAUNCH, str(stage.folder / "state"), str(stage.settings)]
+
+    async def main() -> None:
+        bus = await stage._bus.connect()
+        world = World(bus, POST)
+        await world.start()
+        loop = asyncio.get_running_loop()
+        environ = {"PYTHONPATH": os.pathsep.join([str(slow), *sys.path])}
+        with Service(argv, stage._bus.address, environ) as service:
+            await loop.run_in_executor(None, service.wait_for, "READY=1")
+            async with asyncio.timeout(PATIENCE):
+                while not log.exists():
+                    await asyncio.sleep(0.01)
+            service.process.terminate()
+            status, errors = await loop.run_in_executor(None, service.end)
+        assert status == 0
+        assert "cannot be written" not in errors
+        bus.disconnect()
+
+    asyncio.run(main())
+    assert stage.saved()["system"] == "S2_D2"

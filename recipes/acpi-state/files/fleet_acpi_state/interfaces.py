@@ -8,6 +8,7 @@ before has stopped, at the latest after `acknowledge` seconds.
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
@@ -70,6 +71,7 @@ class StateObject:
         self._targets = targets
         self._acknowledge = acknowledge
         self._shown = self._saved = tracker.known
+        self._saving = threading.Lock()
         self._target = ""  # the one that was started last
         self._work: asyncio.Queue[tuple[Known, list[Event]]] = asyncio.Queue()
         self._unfinished = 0  # changes whose targets have not been reached
@@ -254,16 +256,17 @@ class StateObject:
             await self._targets.leave(before)
 
     def _save_now(self) -> None:
-        known = self._tracker.known
-        if known == self._saved:
-            return
-        try:
-            self._store.save(known)
-        except StoreError as error:
-            self._say_once("store", f"{error}; the state is lost when the BMC restarts")
-        else:
-            self._saved = known
-            self._works_again("store", "the state can be saved again")
+        with self._saving:  # a stop may come while a thread saves
+            known = self._tracker.known
+            if known == self._saved:
+                return
+            try:
+                self._store.save(known)
+            except StoreError as error:
+                self._say_once("store", f"{error}; the state is lost when the BMC restarts")
+            else:
+                self._saved = known
+                self._works_again("store", "the state can be saved again")
 
     def _say_once(self, what: str, text: str) -> None:
         if what not in self._refused:
