@@ -275,7 +275,7 @@ def test_memory_in_use(shell: Shell, record_property: Record) -> None:
 
 def test_the_first_users_are_taken_over_at_once(shell: Shell) -> None:
     """What provisioning wrote has a password in plain text: nobody need ask for it to go."""
-    shell.run("until test -e /var/lib/accounts/accounts.json; do sleep 1; done")
+    shell.run("while test -e /var/lib/accounts/provision.json; do sleep 1; done")
     assert shell.run("ls /var/lib/accounts").split() == ["accounts.json", "key"]
     call = "xyz.openbmc_project.User.Manager /xyz/openbmc_project/user io.metafleet.Accounts IpmiUsers"
     assert json.loads(shell.run(f"busctl --json=short get-property {call}"))["data"] == {"1": "root"}
