@@ -278,4 +278,5 @@ def test_the_first_users_are_taken_over_at_once(shell: Shell) -> None:
     shell.run("while test -e /var/lib/accounts/provision.json; do sleep 1; done")
     assert shell.run("ls /var/lib/accounts").split() == ["accounts.json", "key"]
     call = "xyz.openbmc_project.User.Manager /xyz/openbmc_project/user io.metafleet.Accounts IpmiUsers"
-    assert json.loads(shell.run(f"busctl --json=short get-property {call}"))["data"] == {"1": "root"}
+    # busctl's JSON has no words for numbers as keys.
+    assert shell.run(f"busctl get-property {call}").strip() == 'a{qs} 1 1 "root"'
