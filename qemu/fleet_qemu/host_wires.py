@@ -63,6 +63,7 @@ class Wires:
         self._levels = {name: name in STANDBY for name in self._inputs}
         self._heard = dict.fromkeys(self._outputs, False)
         self._suspects: dict[str, float] = {}  # outputs that looked changed once, and when
+        self._settled: set[str] = set()  # outputs that have been released since the BMC drives them
         self._pins: Pins | None = None
         self._watch: asyncio.Task[None] | None = None
 
@@ -94,6 +95,7 @@ class Wires:
             await asyncio.gather(self._watch, return_exceptions=True)
             self._watch = None
         self._suspects.clear()
+        self._settled.clear()
         now = asyncio.get_running_loop().time()
         for name, pin in self._outputs.items():
             self._hear(name, is_asserted(pin, None), now)
@@ -125,17 +127,27 @@ class Wires:
     def look(self, seen: Mapping[str, bool | None], now: float) -> None:
         """Judge one look at the outputs: a change counts when the next look confirms it.
 
-        Chipsets debounce their buttons so (16 ms), and the emulated SoC needs it: it drops the first "high"
-        of a line that becomes an output, so an active-low one is low until it is written again.
+        Chipsets debounce their buttons so (16 ms). And a line that has just become an output counts from the
+        first time that it is not asserted: the emulated SoC drops the first "high" of an output, so an
+        active-low one is low until the BMC writes it again, which a busy BMC may do late.
         """
         for name, pin in self._outputs.items():
-            asserted = is_asserted(pin, seen.get(name))
+            asserted = is_asserted(pin, self._believed(pin, seen.get(name)))
             if asserted == self._heard[name]:
                 self._suspects.pop(name, None)
             elif name in self._suspects:
                 self._hear(name, asserted, self._suspects.pop(name))
             else:
                 self._suspects[name] = now
+
+    def _believed(self, pin: Gpio, high: bool | None) -> bool | None:
+        if high is None:
+            self._settled.discard(pin.name)
+        elif not is_asserted(pin, high):
+            self._settled.add(pin.name)
+        elif pin.name not in self._settled:
+            return None
+        return high
 
     def _hear(self, name: str, asserted: bool, since: float) -> None:
         if asserted != self._heard[name]:

@@ -26,6 +26,7 @@ class FakePins:
     def __init__(self, outputs: dict[str, bool]) -> None:
         self.asserted: dict[str, bool] = {}
         self.history: list[tuple[str, bool]] = []
+        self.looks = 0
         self._outputs = outputs
 
     async def drive(self, pin: Gpio, high: bool) -> None:
@@ -35,6 +36,7 @@ class FakePins:
         self.asserted[pin.name] = asserted
 
     async def sample(self, pins: Iterable[Gpio]) -> dict[str, bool | None]:
+        self.looks += 1
         return {
             pin.name: self._outputs[pin.name] != pin.active_low if pin.name in self._outputs else None
             for pin in pins
@@ -116,6 +118,9 @@ class Scene:
         )
 
     async def press(self, seconds: float = 0.1) -> None:
+        self.outputs["POWER_OUT"] = False
+        looks = self.pins.looks
+        await self.until(lambda: self.pins.looks > looks + 1)  # it has been seen released
         self.outputs["POWER_OUT"] = True
         await asyncio.sleep(seconds)
         self.outputs["POWER_OUT"] = False

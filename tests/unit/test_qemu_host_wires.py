@@ -121,6 +121,7 @@ def test_a_board_without_a_line_lacks_the_wire() -> None:
 
 def test_a_change_counts_when_the_next_look_confirms_it() -> None:
     wires, heard = changes_of(X1)
+    wires.look({"POWER_OUT": True}, 0.98)
     wires.look({"POWER_OUT": False}, 1.0)
     assert heard == []
     wires.look({"POWER_OUT": False}, 1.02)
@@ -138,13 +139,31 @@ def test_a_glitch_is_none() -> None:
     assert heard == []
 
 
+def test_an_output_counts_from_its_first_release() -> None:
+    """The emulated SoC drops the first "high" of a new output, for as long as the BMC likes."""
+    wires, heard = changes_of(X1)
+    for _ in range(2):
+        for moment in range(100):
+            wires.look({"POWER_OUT": False}, moment / 50)
+        assert heard == []
+        wires.look({"POWER_OUT": True}, 2.0)
+        wires.look({"POWER_OUT": None}, 3.0)  # the BMC has been reset
+    wires.look({"POWER_OUT": True}, 4.0)
+    wires.look({"POWER_OUT": False}, 5.0)
+    wires.look({"POWER_OUT": False}, 5.02)
+    assert heard == [("POWER_OUT", True, 5.0)]
+
+
 def test_the_bmcs_power_cut_releases_its_outputs() -> None:
     async def run() -> None:
         wires, heard = changes_of(X1)
         pins = FakePins()
-        pins.outputs = {"POWER_OUT": False}
+        pins.outputs = {"POWER_OUT": True}
         await wires.connect(pins)
         async with asyncio.timeout(30):
+            while not pins.looks:
+                await asyncio.sleep(POLL_SECONDS)
+            pins.outputs = {"POWER_OUT": False}
             while not heard:
                 await asyncio.sleep(POLL_SECONDS)
         await wires.disconnect()
