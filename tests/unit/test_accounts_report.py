@@ -9,6 +9,7 @@ from dbus_fast import DBusError
 
 from dbus_harness import PATIENCE, PrivateBus
 from fleet_accounts import report
+from fleet_bmc_common import events
 from fleet_bmc_common.objects import Body, Interface, Method, ObjectTree
 
 PATH = "/xyz/openbmc_project/logging"
@@ -32,14 +33,14 @@ async def tell(
         methods = {"Append": Method("ssa{ss}ay", "u", append)}
         tree.add(PATH, Interface("io.metafleet.EventLog", methods=methods))
         if not log_is_late:
-            await log.request_name(report.EVENT_LOG)
+            await log.request_name(events.SERVICE)
         async with asyncio.timeout(PATIENCE):
             telling = asyncio.create_task(report.tell(service, ["one", "two"]))
             if log_is_late:
                 other = await private.connect()
                 await other.request_name("io.metafleet.Other")  # wakes nobody
                 other.disconnect()
-                await log.request_name(report.EVENT_LOG)
+                await log.request_name(events.SERVICE)
             await telling
     finally:
         log.disconnect()

@@ -8,9 +8,9 @@ from dbus_fast import DBusError, Message
 from dbus_fast.aio.message_bus import MessageBus
 
 from fleet_bmc_common import log
-from fleet_bmc_common.client import DBUS, call, on_signal
+from fleet_bmc_common.client import DBUS, on_signal
+from fleet_bmc_common.events import SERVICE, append
 
-EVENT_LOG = "xyz.openbmc_project.Logging"
 MESSAGE = "io.metafleet.Accounts.Damaged"
 _NOT_THERE = ("org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner")
 
@@ -20,10 +20,10 @@ async def tell(bus: MessageBus, problems: Sequence[str]) -> None:
     appeared = asyncio.Event()
 
     def owner_changed(signal: Message) -> None:
-        if signal.body[0] == EVENT_LOG and signal.body[2]:
+        if signal.body[0] == SERVICE and signal.body[2]:
             appeared.set()
 
-    await on_signal(bus, owner_changed, DBUS, "NameOwnerChanged", arg0=EVENT_LOG)
+    await on_signal(bus, owner_changed, DBUS, "NameOwnerChanged", arg0=SERVICE)
     for problem in problems:
         while not await _add(bus, problem):
             await appeared.wait()
@@ -32,9 +32,8 @@ async def tell(bus: MessageBus, problems: Sequence[str]) -> None:
 
 async def _add(bus: MessageBus, problem: str) -> bool:
     """Whether this problem needs no further try."""
-    event = ("Append", "ssa{ss}ay", MESSAGE, "Error", {"REASON": problem}, b"")
     try:
-        await call(bus, EVENT_LOG, "/xyz/openbmc_project/logging", "io.metafleet.EventLog", *event)
+        await append(bus, MESSAGE, "Error", {"REASON": problem})
     except DBusError as error:
         if error.type in _NOT_THERE:
             return False

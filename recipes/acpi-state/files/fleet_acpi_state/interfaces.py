@@ -22,7 +22,8 @@ from fleet_acpi_state.store import StoreError
 from fleet_acpi_state.targets import Targets
 from fleet_acpi_state.tracker import OPERATOR, SPEAKERS, Known, Rails, Tracker
 from fleet_bmc_common import log as journal
-from fleet_bmc_common.client import DBUS, Follower, call, on_signal
+from fleet_bmc_common.client import DBUS, Follower, on_signal
+from fleet_bmc_common.events import append
 from fleet_bmc_common.objects import Body, Interface, Method, ObjectTree
 
 BUS_NAME = INTERFACE
@@ -236,10 +237,8 @@ class StateObject:
             await asyncio.to_thread(self._save_now)
 
     async def _append(self, event: Event) -> None:
-        values = (event.message, event.severity, dict(event.data), event.record)
-        address = ("xyz.openbmc_project.Logging", "/xyz/openbmc_project/logging", "io.metafleet.EventLog")
         try:
-            await call(self._bus, *address, "Append", "ssa{ss}ay", *values, seconds=_LOG_SECONDS)
+            await append(self._bus, *event, seconds=_LOG_SECONDS)
         except (DBusError, TimeoutError) as error:
             why = str(error) or "no answer"
             self._say_once("log", f"the event log takes nothing ({why}); states change without records")

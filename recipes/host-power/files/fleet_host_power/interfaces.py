@@ -14,7 +14,8 @@ from typing import Any
 from dbus_fast import DBusError, ErrorType, Variant
 
 from fleet_bmc_common import ServiceError, log
-from fleet_bmc_common.client import Follower, call
+from fleet_bmc_common.client import Follower
+from fleet_bmc_common.events import append
 from fleet_bmc_common.objects import Interface, ObjectTree
 from fleet_host_power import machine, progress
 from fleet_host_power.gpio import Lines
@@ -41,7 +42,6 @@ WORKING = ACPI + ".ACPI.S0_G0_D0"
 TOLD = ("Host", "Operator")
 RESTORED = "Restored"
 
-LOG = ("xyz.openbmc_project.Logging", "/xyz/openbmc_project/logging", "io.metafleet.EventLog")
 SEVERITIES = {
     machine.POWER_LOST: "Warning",
     machine.POWER_ON_FAILED: "Error",
@@ -267,7 +267,7 @@ class HostPower:
         message = f"{HOST_POWER}.{event.name}"
         data = {"STATE": event.state, **({"FAULT": event.fault} if event.fault else {})}
         try:
-            await call(self._bus, *LOG, "Append", "ssa{ss}ay", message, SEVERITIES[event.name], data, b"")
+            await append(self._bus, message, SEVERITIES[event.name], data)
         except (DBusError, TimeoutError) as error:
             details = ", ".join(f"{key}={value}" for key, value in data.items())
             log.warning(f"event {message} ({details}) is not in the event log: {error or 'no answer'}")
