@@ -55,8 +55,8 @@ def memory_in_use(connection: Connection) -> float:
 
 def memory_of_components(connection: Connection) -> float:
     """Their proportional set sizes (proc(5), smaps_rollup), in MiB."""
-    processes = "$(dirname $(grep -l fleet_bmc_common /proc/[0-9]*/cmdline))"
-    script = f"for process in {processes}; do grep -s ^Pss: $process/smaps_rollup; done"
+    files = "$(grep -ls '^/usr/bin/python3.*fleet_bmc_common' /proc/[0-9]*/cmdline)"
+    script = f"for file in {files}; do grep -s ^Pss: ${{file%cmdline}}smaps_rollup; done"
     return sum(int(line.split()[1]) for line in ssh.run(connection, script).splitlines()) / 1024
 
 
@@ -75,6 +75,7 @@ def test_boot(report: Report, deploy: Path, tmp_path: Path) -> None:
                 services.append(service_starts(connection, result.clock_zero))
                 memory.append(memory_in_use(connection))
                 components.append(memory_of_components(connection))
+                assert components[-1] > 0
             boots.append(result)
     finally:
         board.close()
