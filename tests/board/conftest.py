@@ -37,6 +37,21 @@ def _area(config: pytest.Config) -> str:
     return os.environ.get("FLEET_AREA") or usual
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    # Here and not in a fixture: with workers, an exit from one of them hides the reason behind a crash.
+    if not hasattr(session.config, "workerinput") and not session.config.option.collectonly:
+        _image_folder()
+
+
+def _image_folder() -> Path:
+    folder = Path(os.environ.get("FLEET_DEPLOY") or ROOT / "build" / "deploy" / MACHINE)
+    if not (folder / f"{MACHINE}.flash.img").is_file():
+        raise pytest.UsageError(
+            f"there is no image in {folder}: build one with './fleet build', or set FLEET_DEPLOY"
+        )
+    return folder
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("disruptive") is not None)
 
@@ -68,10 +83,7 @@ def embedded_services() -> str:
 @pytest.fixture(scope="session")
 def deploy() -> Path:
     """Folder with the flash image and what was built beside it; FLEET_DEPLOY names another one."""
-    folder = Path(os.environ.get("FLEET_DEPLOY") or ROOT / "build" / "deploy" / MACHINE)
-    if not (folder / f"{MACHINE}.flash.img").is_file():
-        pytest.exit(f"there is no image in {folder}: build one with './fleet build', or set FLEET_DEPLOY", 1)
-    return folder
+    return _image_folder()
 
 
 @pytest.fixture(scope="session")
