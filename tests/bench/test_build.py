@@ -7,6 +7,7 @@ the user's cache, so that the network has no part in it.
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 IMAGE = Path("build/deploy/fleet-x1/fleet-x1.flash.img")
 TOUCHED = Path("recipes/inventory/files/fleet_inventory/tables.py")
 NO_OPS = 3
-STAGES = {"[1/4]": "setup", "[2/4]": "build", "[3/4]": "flash", "[4/4]": "boot"}
+STAGE = re.compile(r"\[\d+/\d+\] (.+)")  # as `./fleet up` announces them
 
 
 class Clone:
@@ -55,8 +56,8 @@ class Clone:
             assert process.stdout
             for line in process.stdout:
                 said.append(line)
-                if line.split(" ", 1)[0] in STAGES:
-                    stages[STAGES[line.split(" ", 1)[0]]] = time.monotonic() - started
+                if stage := STAGE.match(line):
+                    stages[stage[1]] = time.monotonic() - started
         seconds = time.monotonic() - started
         assert process.returncode == 0, f"{command}:\n{''.join(said)[-6000:]}"
         return seconds, stages
@@ -68,6 +69,7 @@ class Clone:
         finally:
             self.run("./fleet", "down")
         report.add(name, seconds / 60, "min", minutes)
+        assert stages, "./fleet up announced no stage"
         ends = [*list(stages.values())[1:], seconds]
         for (stage, start), end in zip(stages.items(), ends, strict=True):
             report.add(f"  {stage}", end - start, "s")
